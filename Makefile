@@ -87,7 +87,8 @@ FUZZ_TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets
 fuzz: cargo ## Feed the parsers nonsense; FUZZ_SECONDS=30 for each of them. Needs a nightly Rust and cargo-fuzz
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p $(TARGET)/fuzz/$$target; \
-		seeds=fuzz/corpus/$$target; [ $$target != listing ] || seeds=tests/fixtures/listings; \
+		seeds=fuzz/corpus/$$target; \
+		case $$target in listing) seeds=tests/fixtures/listings ;; webdav) seeds=tests/fixtures/webdav ;; esac; \
 		echo "fuzz: $$target"; \
 		$(CARGO) +nightly fuzz run $$target $(TARGET)/fuzz/$$target $$seeds -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 || exit 1; \

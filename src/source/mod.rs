@@ -16,7 +16,11 @@ mod entries;
 mod error;
 mod file;
 pub mod index_page;
+mod listing_builder;
+mod name_index;
 pub(crate) mod registry;
+mod segment;
+pub mod webdav;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -9,11 +9,12 @@
 use std::collections::{HashMap, HashSet};
 
 use url::Url;
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::date::{self, Order};
 use super::link::{Child, Reason};
 use super::row::Facts;
+use crate::source::name_index::NameIndex;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name};
 
 /// A table, a list or a `<pre>`; number 0 is everything outside of these.
@@ -51,7 +52,7 @@ pub(super) struct Collection {
     dates: Vec<(usize, date::Shown)>,
     order: Order,
     /// The index of each entry by its name.
-    names: Names,
+    names: NameIndex,
     /// Hashes of the paths of refused links, so that each counts once.
     refused: HashSet<u128>,
     /// Links that need an option to be shown, by a hash of their URL.
@@ -89,36 +90,6 @@ struct Count {
 #[derive(Debug)]
 pub(super) struct TooMany;
 
-/// Finds entries by the hashes of their names. The names themselves are in the entries.
-#[derive(Debug)]
-struct Names {
-    /// Random, so that no server can choose names with one hash.
-    seed: u64,
-    /// The index of each entry, by the hash of its name, or by the next free number after a collision.
-    by_hash: HashMap<u64, u32>,
-}
-
-impl Names {
-    fn new() -> Names {
-        Names {
-            seed: fastrand::u64(..),
-            by_hash: HashMap::new(),
-        }
-    }
-
-    /// The index of the entry with this name, or else the free key for it.
-    fn find(&self, name: &Name, entries: &Entries) -> Result<usize, u64> {
-        let mut hash = xxh3_64_with_seed(name.as_bytes(), self.seed);
-        loop {
-            match self.by_hash.get(&hash) {
-                None => return Err(hash),
-                Some(&index) if entries.name(index as usize) == name.as_os_str() => return Ok(index as usize),
-                Some(_) => hash = hash.wrapping_add(1),
-            }
-        }
-    }
-}
-
 impl Collection {
     /// A collection for the directory at this URL.
     pub(super) fn new(directory: &Url, most: usize) -> Collection {
@@ -127,7 +98,7 @@ impl Collection {
             standings: Vec::new(),
             dates: Vec::new(),
             order: Order::default(),
-            names: Names::new(),
+            names: NameIndex::new(),
             refused: HashSet::new(),
             left_out: HashMap::new(),
             places: HashMap::new(),
@@ -179,7 +150,7 @@ impl Collection {
                 if !self.entries.push(&entry) {
                     return Err(TooMany);
                 }
-                self.names.by_hash.insert(hash, index as u32);
+                self.names.insert(hash, index);
                 self.standings.push(standing);
                 index
             }

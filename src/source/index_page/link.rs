@@ -10,8 +10,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::name;
-use crate::source::ListingConfig;
+use crate::source::{ListingConfig, segment};
 
 /// The target of a link on an index page.
 #[derive(Debug, PartialEq, Eq)]
@@ -146,7 +145,7 @@ impl Page {
         let name = if href.contains(char::REPLACEMENT_CHARACTER) {
             Vec::new()
         } else {
-            name::decode(segment)
+            segment::decode(segment)
         };
         if url.query() == Some("") {
             url.set_query(None);
@@ -206,7 +205,7 @@ impl Page {
         if segment.is_empty() {
             return nameless;
         }
-        let name = name::decode(segment);
+        let name = segment::decode(segment);
         let has_query = url.query().is_some();
         let child = if is_own {
             self.child(&mut url, name, directory, true)

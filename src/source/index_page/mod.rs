@@ -26,15 +26,14 @@
 //! every known server percent-encodes its links.
 //!
 //! The pipeline: `feed` sends the page through the HTML tokenizer; `reader` cuts it into rows; `link` resolves links to
-//! files, and `name` decodes their names; `row` finds a row's facts with `size` and `date`; `collect` keeps each file
+//! files, whose names [`segment`](super::segment) decodes; `row` finds a row's facts with `size` and `date`; `collect` keeps each file
 //! once, and decides at the end which rows are the listing.
 
 mod collect;
-mod date;
+pub(in crate::source) mod date;
 mod directory;
 mod feed;
 mod link;
-mod name;
 mod reader;
 mod row;
 mod size;

@@ -8,7 +8,7 @@
 use percent_encoding::percent_decode_str;
 
 /// The bytes of the name in `segment`. Any bytes: the caller decides whether to show them.
-pub(super) fn decode(segment: &str) -> Vec<u8> {
+pub(in crate::source) fn decode(segment: &str) -> Vec<u8> {
     let bytes: Vec<u8> = percent_decode_str(segment).collect();
     if !bytes.contains(&0xed) {
         return bytes;

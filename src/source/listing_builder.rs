@@ -1,0 +1,172 @@
+//! Builds the listing of a source that states its names plainly, as WebDAV does: each name once, within the limit.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use url::Url;
+
+use super::name_index::NameIndex;
+use super::{Entries, Entry, EntryKind, LeftOut, ListedTime, Listing, Name};
+
+/// More names than the limit allows.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::source) struct TooManyNames;
+
+/// A listing that is being built.
+pub(in crate::source) struct ListingBuilder {
+    entries: Entries,
+    names: NameIndex,
+    refused: usize,
+    /// Directories whose name a file has as well, by their index.
+    both: HashSet<usize>,
+    /// Maximum number of names, refused ones included.
+    most: usize,
+}
+
+impl ListingBuilder {
+    /// An empty listing of the directory at this URL.
+    pub(in crate::source) fn new(directory: &Url, most: usize) -> ListingBuilder {
+        ListingBuilder {
+            entries: Entries::of(directory),
+            names: NameIndex::new(),
+            refused: 0,
+            both: HashSet::new(),
+            most,
+        }
+    }
+
+    /// Adds an entry; counts it as left out if `name` is no path component.
+    ///
+    /// If a name comes twice, a directory wins over a file. Two files of different sizes are two files that the server
+    /// calls by one name; the size of the one that is shown is then unknown.
+    ///
+    /// # Errors
+    /// If the limit of names is exceeded.
+    pub(in crate::source) fn add(
+        &mut self,
+        name: Vec<u8>,
+        url: Url,
+        kind: EntryKind,
+        modified: Option<ListedTime>,
+    ) -> Result<(), TooManyNames> {
+        let Some(name) = Name::new(name) else {
+            return self.refuse();
+        };
+        match self.names.find(&name, &self.entries) {
+            Ok(index) => self.repeat(index, &url, kind, modified),
+            Err(_) if self.is_full() => return Err(TooManyNames),
+            Err(key) => {
+                let index = self.entries.len();
+                let entry = Entry {
+                    name,
+                    url,
+                    kind,
+                    modified,
+                };
+                if !self.entries.push(&entry) {
+                    return Err(TooManyNames);
+                }
+                self.names.insert(key, index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a name that can't be shown.
+    ///
+    /// # Errors
+    /// If the limit of names is exceeded.
+    pub(in crate::source) fn refuse(&mut self) -> Result<(), TooManyNames> {
+        if self.is_full() {
+            return Err(TooManyNames);
+        }
+        self.refused += 1;
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() + self.refused >= self.most
+    }
+
+    fn repeat(&mut self, index: usize, url: &Url, kind: EntryKind, modified: Option<ListedTime>) {
+        match (self.entries.kind(index), kind) {
+            (EntryKind::Directory, EntryKind::Directory) => {}
+            (EntryKind::Directory, EntryKind::File(_)) => drop(self.both.insert(index)),
+            (EntryKind::File(_), EntryKind::Directory) => {
+                self.both.insert(index);
+                if self.entries.replace(index, kind, url) {
+                    self.entries.set_modified(index, modified);
+                }
+            }
+            (before, now) if before != now => {
+                self.entries
+                    .set_kind(index, EntryKind::File(super::ListedSize::Unknown));
+            }
+            _ => {}
+        }
+    }
+
+    /// The finished listing. `modified` is the date of the directory.
+    pub(in crate::source) fn finish(mut self, modified: Option<SystemTime>) -> Listing {
+        self.entries.shrink_to_fit();
+        Listing {
+            entries: self.entries,
+            left_out: LeftOut {
+                refused: self.refused,
+                both: self.both.len(),
+                ..LeftOut::default()
+            },
+            modified,
+            is_marked: true,
+            has_external: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::ListedSize;
+
+    const FILE: EntryKind = EntryKind::File(ListedSize::Exact(1));
+
+    fn built(most: usize, names: &[(&str, EntryKind)]) -> Result<Listing, TooManyNames> {
+        let directory = Url::parse("http://h/d/").unwrap();
+        let mut builder = ListingBuilder::new(&directory, most);
+        for &(name, kind) in names {
+            let slash = if kind == EntryKind::Directory { "/" } else { "" };
+            let url = directory.join(&format!("{name}{slash}")).unwrap();
+            builder.add(name.into(), url, kind, None)?;
+        }
+        Ok(builder.finish(None))
+    }
+
+    #[test]
+    fn a_directory_wins_over_a_file() {
+        for names in [
+            [("a", FILE), ("a", EntryKind::Directory)],
+            [("a", EntryKind::Directory), ("a", FILE)],
+        ] {
+            let listing = built(9, &names).unwrap();
+            let entry = listing.entries.get(0).unwrap();
+            assert_eq!((listing.entries.len(), listing.left_out.both), (1, 1));
+            assert_eq!((entry.kind, entry.url.path()), (EntryKind::Directory, "/d/a/"));
+        }
+    }
+
+    #[test]
+    fn two_sizes_of_a_name_are_unknown() {
+        let same = built(9, &[("a", FILE), ("a", FILE)]).unwrap();
+        assert_eq!(same.entries.kind(0), FILE);
+        let two = built(9, &[("a", FILE), ("a", EntryKind::File(ListedSize::Exact(2)))]).unwrap();
+        assert_eq!(two.entries.kind(0), EntryKind::File(ListedSize::Unknown));
+    }
+
+    #[test]
+    fn refused_names_count_towards_the_limit() {
+        assert_eq!(built(2, &[("a", FILE), ("..", FILE)]).unwrap().left_out.refused, 1);
+        assert_eq!(built(1, &[("a", FILE), ("..", FILE)]), Err(TooManyNames));
+        assert_eq!(built(1, &[("..", FILE), ("a", FILE)]), Err(TooManyNames));
+        assert!(built(1, &[("a", FILE), ("a", FILE)]).is_ok());
+    }
+}

@@ -1,0 +1,301 @@
+//! Reads a `multistatus` document (RFC 4918, §14.16) as a list of resources with their properties.
+//!
+//! What servers send differs, and all of it is read:
+//!
+//! - Any prefix for the namespace `DAV:`, also a new one for each element (Apache), an undeclared one, or none. An element
+//!   of another namespace is no property of ours, whatever its name.
+//! - The `status` of a `propstat` before or after its `prop`, or none. Only properties with a status of 200 count; several
+//!   such `propstat` of one response are merged.
+//! - Text in parts: entities, CDATA, white space around it, a `&` that is not escaped.
+//!
+//! A document that ends before its last end tag is an error: names would be missing.
+
+use std::borrow::Cow;
+
+use quick_xml::events::Event;
+use quick_xml::name::{Namespace, ResolveResult};
+use quick_xml::reader::NsReader;
+
+use super::NotMultistatus;
+use crate::source::ListedTime;
+use crate::source::index_page::date;
+
+/// A resource in a `multistatus`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Response<'a> {
+    /// The text of its `href`, without white space around it.
+    pub(super) href: Cow<'a, str>,
+    /// Status of the resource itself, if the server gives one.
+    pub(super) status: Option<u16>,
+    /// Its properties.
+    pub(super) properties: Properties,
+}
+
+/// The properties of a resource that are read, without those that the server does not have.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Properties {
+    /// `resourcetype`: true if it contains `collection`.
+    has_collection: Option<bool>,
+    /// `iscollection`, an extension of Microsoft's. XRootD sends it in place of `resourcetype`.
+    is_named_collection: Option<bool>,
+    /// `getcontentlength`, in bytes.
+    pub(super) length: Option<u64>,
+    /// `getlastmodified`.
+    modified: Option<ListedTime>,
+    /// `creationdate`.
+    created: Option<ListedTime>,
+}
+
+impl Properties {
+    /// Whether it is a collection; `None` if the server does not say.
+    pub(super) fn is_collection(&self) -> Option<bool> {
+        match (self.has_collection, self.is_named_collection) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The date of the last change; of the creation if the server does not know that one.
+    pub(super) fn modified(&self) -> Option<ListedTime> {
+        self.modified.or(self.created)
+    }
+
+    fn merge(&mut self, other: Properties) {
+        self.has_collection = self.has_collection.or(other.has_collection);
+        self.is_named_collection = self.is_named_collection.or(other.is_named_collection);
+        self.length = self.length.or(other.length);
+        self.modified = self.modified.or(other.modified);
+        self.created = self.created.or(other.created);
+    }
+}
+
+/// An open element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Element {
+    Multistatus,
+    Response,
+    Href,
+    Status,
+    Propstat,
+    PropstatStatus,
+    Prop,
+    ResourceType,
+    IsCollection,
+    Length,
+    Modified,
+    Created,
+    /// Any other, also one of these names elsewhere.
+    Other,
+}
+
+impl Element {
+    /// The element of this name in `parent`.
+    fn of(parent: Option<Element>, name: &str) -> Element {
+        match (parent, name) {
+            (None, "multistatus") => Element::Multistatus,
+            (Some(Element::Multistatus), "response") => Element::Response,
+            (Some(Element::Response), "href") => Element::Href,
+            (Some(Element::Response), "status") => Element::Status,
+            (Some(Element::Response), "propstat") => Element::Propstat,
+            (Some(Element::Propstat), "status") => Element::PropstatStatus,
+            (Some(Element::Propstat), "prop") => Element::Prop,
+            (Some(Element::Prop), "resourcetype") => Element::ResourceType,
+            (Some(Element::Prop), "iscollection") => Element::IsCollection,
+            (Some(Element::Prop), "getcontentlength") => Element::Length,
+            (Some(Element::Prop), "getlastmodified") => Element::Modified,
+            (Some(Element::Prop), "creationdate") => Element::Created,
+            _ => Element::Other,
+        }
+    }
+
+    fn has_text(self) -> bool {
+        matches!(
+            self,
+            Element::Href
+                | Element::Status
+                | Element::PropstatStatus
+                | Element::IsCollection
+                | Element::Length
+                | Element::Modified
+                | Element::Created
+        )
+    }
+}
+
+/// Reads a document. Time and memory are linear in its length; `most` bounds the number of resources.
+pub(super) fn read(text: &str, most: usize) -> Result<Vec<Response<'_>>, NotMultistatus> {
+    let mut xml = NsReader::from_str(text);
+    xml.config_mut().expand_empty_elements = true;
+    xml.config_mut().allow_dangling_amp = true;
+    let mut document = Document {
+        most,
+        open: Vec::new(),
+        text: Cow::Borrowed(""),
+        responses: Vec::new(),
+        hrefs: Vec::new(),
+        response: Response::default(),
+        propstat: (None, Properties::default()),
+    };
+    loop {
+        let (namespace, event) = xml.read_resolved_event().map_err(malformed)?;
+        match event {
+            Event::Start(tag) => {
+                let local = tag.local_name();
+                document.start(is_dav(&namespace).then_some(local.as_ref()))?;
+            }
+            Event::End(_) => {
+                document.end()?;
+                if document.open.is_empty() {
+                    // What may follow is no part of the document.
+                    return Ok(document.responses);
+                }
+            }
+            Event::Text(text) if document.has_text() => document.add(text.xml10_content()),
+            Event::CData(text) if document.has_text() => document.add(text.xml10_content()),
+            Event::GeneralRef(entity) if document.has_text() => {
+                let character = entity.resolve_char_ref().map_err(malformed)?;
+                match character.or_else(|| predefined(&entity)) {
+                    Some(character) => document.text.to_mut().push(character),
+                    None => return Err(NotMultistatus::Malformed(format!("unknown entity `&{};`", &*entity))),
+                }
+            }
+            Event::Eof if document.open.is_empty() => return Err(NotMultistatus::NoMultistatus),
+            Event::Eof => return Err(NotMultistatus::Truncated),
+            _ => {}
+        }
+    }
+}
+
+fn malformed(error: impl Into<quick_xml::Error>) -> NotMultistatus {
+    NotMultistatus::Malformed(error.into().to_string())
+}
+
+/// Returns true if a name is of the namespace `DAV:`, or of none.
+fn is_dav(namespace: &ResolveResult<'_>) -> bool {
+    match namespace {
+        ResolveResult::Bound(Namespace(name)) => name.trim_end_matches(':').eq_ignore_ascii_case("DAV"),
+        ResolveResult::Unbound | ResolveResult::Unknown(_) => true,
+    }
+}
+
+/// The character of one of the five entities that XML defines.
+fn predefined(entity: &str) -> Option<char> {
+    Some(match entity {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        _ => return None,
+    })
+}
+
+/// A document that is being read.
+struct Document<'a> {
+    most: usize,
+    /// The elements around the current place, outermost first.
+    open: Vec<Element>,
+    /// Text of the innermost element.
+    text: Cow<'a, str>,
+    responses: Vec<Response<'a>>,
+    /// Those of the current response.
+    hrefs: Vec<Cow<'a, str>>,
+    response: Response<'a>,
+    /// Status and properties of the current `propstat`.
+    propstat: (Option<u16>, Properties),
+}
+
+impl<'a> Document<'a> {
+    fn has_text(&self) -> bool {
+        self.open.last().is_some_and(|element| element.has_text())
+    }
+
+    fn add(&mut self, part: Cow<'a, str>) {
+        if self.text.is_empty() {
+            self.text = part;
+        } else {
+            self.text.to_mut().push_str(&part);
+        }
+    }
+
+    /// A start tag; `name` is `None` in another namespace.
+    fn start(&mut self, name: Option<&str>) -> Result<(), NotMultistatus> {
+        let parent = self.open.last().copied();
+        let element = name.map_or(Element::Other, |name| Element::of(parent, name));
+        match element {
+            Element::Other if parent.is_none() => return Err(NotMultistatus::NoMultistatus),
+            Element::Other if parent == Some(Element::ResourceType) && name == Some("collection") => {
+                self.propstat.1.has_collection = Some(true);
+            }
+            Element::Propstat => self.propstat = (None, Properties::default()),
+            Element::ResourceType => {
+                self.propstat.1.has_collection.get_or_insert(false);
+            }
+            _ => {}
+        }
+        self.text = Cow::Borrowed("");
+        self.open.push(element);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), NotMultistatus> {
+        let text = trimmed(std::mem::take(&mut self.text));
+        let properties = &mut self.propstat.1;
+        match self.open.pop() {
+            Some(Element::Href) => self.hrefs.push(text),
+            Some(Element::Status) => self.response.status = status(&text),
+            Some(Element::PropstatStatus) => self.propstat.0 = status(&text),
+            Some(Element::Length) => properties.length = text.parse().ok(),
+            Some(Element::Modified) => properties.modified = moment(&text),
+            Some(Element::Created) => properties.created = moment(&text),
+            Some(Element::IsCollection) => {
+                properties.is_named_collection = match text.to_ascii_lowercase().as_str() {
+                    "1" | "true" => Some(true),
+                    "0" | "false" => Some(false),
+                    _ => None,
+                }
+            }
+            Some(Element::Propstat) if self.propstat.0.is_none_or(|status| (200..300).contains(&status)) => {
+                self.response.properties.merge(self.propstat.1);
+            }
+            Some(Element::Response) => {
+                let Response { status, properties, .. } = std::mem::take(&mut self.response);
+                for href in self.hrefs.drain(..) {
+                    // One is the directory itself.
+                    if self.responses.len() > self.most {
+                        return Err(NotMultistatus::TooManyNames(self.most));
+                    }
+                    self.responses.push(Response {
+                        href,
+                        status,
+                        properties,
+                    });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim_matches(is_space)),
+        Cow::Owned(text) if text.starts_with(is_space) || text.ends_with(is_space) => {
+            Cow::Owned(text.trim_matches(is_space).to_owned())
+        }
+        owned => owned,
+    }
+}
+
+/// The number in `HTTP/1.1 200 OK`.
+fn status(text: &str) -> Option<u16> {
+    let mut words = text.split_ascii_whitespace();
+    words.find_map(|word| word.parse().ok().filter(|_| word.len() == 3))
+}
+
+/// A date as in HTTP or ISO 8601. Both name their zone, and some servers write others.
+fn moment(text: &str) -> Option<ListedTime> {
+    date::Order::default().decide(&date::read_whole(text)?)
+}
