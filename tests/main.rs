@@ -53,3 +53,4 @@ mod sizes;
 mod tree_walks;
 mod unmounting;
 mod unprivileged;
+mod webdav;

@@ -62,6 +62,7 @@ impl ListingBuilder {
                     url,
                     kind,
                     modified,
+                    published: None,
                 };
                 if !self.entries.push(&entry) {
                     return Err(TooManyNames);

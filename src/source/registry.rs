@@ -13,6 +13,7 @@ use url::Url;
 
 use super::file::SingleFile;
 use super::index_page::WebIndex;
+use super::webdav::Collections;
 use super::{Found, ListingConfig, NO_INDEX_PAGE, Source, SourceError, SourceErrorKind};
 use crate::http::{HttpError, HttpErrorKind};
 use crate::origin::{Client, Document, DocumentRequest, Metadata};
@@ -29,12 +30,18 @@ struct Kind {
 }
 
 /// All kinds, in the order in which they are asked about an answer. The last one takes anything.
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind {
         name: INDEX,
         schemes: WEB,
         own_schemes: &[],
         new: |client, listings| Arc::new(WebIndex::new(client.clone(), listings)),
+    },
+    Kind {
+        name: WEBDAV,
+        schemes: WEB,
+        own_schemes: &[("dav", "http"), ("davs", "https")],
+        new: |client, listings| Arc::new(Collections::new(client.clone(), listings)),
     },
     Kind {
         name: FILE,
@@ -46,6 +53,9 @@ const KINDS: [Kind; 2] = [
 
 /// The kind of listings that were stored before kinds were.
 pub(crate) const INDEX: &str = "index";
+
+/// The kind of WebDAV collections.
+pub(super) const WEBDAV: &str = "webdav";
 
 /// The kind of single files.
 pub(super) const FILE: &str = "file";

@@ -152,6 +152,8 @@ events! {
     NOT_AN_INDEX = "not_an_index";
     /// Index pages are requested in their form without scripts.
     PLAIN_INDEX_USED = "plain_index_used";
+    /// A WebDAV server fails to list a directory, whose index page is read instead.
+    INDEX_PAGE_USED = "index_page_used";
     /// A link without a trailing `/` leads to a directory.
     DIRECTORY_WITHOUT_SLASH = "directory_without_slash";
     /// The server has a file for any name, so only listed names exist.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 mod case;
+mod dav;
 mod guarded;
 mod others;
 
@@ -75,18 +76,18 @@ impl WebServer {
     pub fn nginx_that_limits(root: &Path) -> WebServer {
         let zone = "limit_req_zone $binary_remote_addr zone=all:1m rate=20r/s;";
         let listen = |port| format!("listen 127.0.0.1:{port}; limit_req zone=all burst=4 nodelay;");
-        WebServer::nginx_with(root, zone, listen)
+        WebServer::nginx_with(root, "", zone, listen)
     }
 
     /// nginx with these lines in its server block, including `listen`.
     #[track_caller]
     fn nginx_that(root: &Path, lines: impl Fn(u16) -> String) -> WebServer {
-        WebServer::nginx_with(root, "", lines)
+        WebServer::nginx_with(root, "", "", lines)
     }
 
-    /// nginx with these lines in its server block, and a line outside it.
+    /// nginx with these lines in its server block, a line at the top, and one beside the server block.
     #[track_caller]
-    fn nginx_with(root: &Path, beside: &str, lines: impl Fn(u16) -> String) -> WebServer {
+    fn nginx_with(root: &Path, top: &str, beside: &str, lines: impl Fn(u16) -> String) -> WebServer {
         WebServer::start("nginx", |home, port| {
             let lines = lines(port);
             let (home, root, user) = (
@@ -95,7 +96,7 @@ impl WebServer {
                 if is_root() { "user root;" } else { "" },
             );
             let config = format!(
-                "{user} daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error;
+                "{top} {user} daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error;
                  events {{ worker_connections 1024; }}
                  http {{
                    log_format lines '$request\t$status\t$http_range\t$body_bytes_sent';
@@ -131,6 +132,11 @@ impl WebServer {
             let (home, root, modules) = (home.display(), root.display(), apache_modules());
             // Apache refuses to run as root; the served files are readable by all users.
             let user = if is_root() { "User #65534\nGroup #65534" } else { "" };
+            // Apache asks the database of locks for properties, and never makes one to read.
+            let locks = match more.contains(&"dav_fs") {
+                true => format!("DavLockDB {home}/locks\n"),
+                false => String::new(),
+            };
             let load = ["mpm_event", "authz_core", "dir", "autoindex", "mime"];
             let load: String = load
                 .iter()
@@ -138,7 +144,7 @@ impl WebServer {
                 .map(|name| format!("LoadModule {name}_module {modules}/mod_{name}.so\n"))
                 .collect();
             let config = format!(
-                "{load}{user}\nServerRoot {home}\nServerName localhost\nDefaultRuntimeDir {home}\nListen 127.0.0.1:{port}\nPidFile {home}/pid
+                "{load}{locks}{user}\nServerRoot {home}\nServerName localhost\nDefaultRuntimeDir {home}\nListen 127.0.0.1:{port}\nPidFile {home}/pid
                  ErrorLog {home}/error\nLogFormat \"%r\t%>s\t%{{Range}}i\t%B\" lines\nCustomLog {home}/access lines
                  TypesConfig /dev/null\nDocumentRoot \"{root}\"
                  <Directory \"{root}\">\nOptions +Indexes\n{lines}\n</Directory>\n"

@@ -67,10 +67,6 @@ pub(crate) struct Document {
     )]
     pub status: u16,
     /// The response's headers.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the first kind of source that reads a header uses it")
-    )]
     pub headers: HeaderMap,
     /// Media type without parameters, in lower case.
     pub content_type: Option<String>,

@@ -24,7 +24,7 @@ pub(super) fn is_redirected_to_directory(asked: &Url, answered: &Url) -> bool {
 }
 
 /// Returns true if the answer is a web page although the name does not say so.
-pub(super) fn is_page_in_place_of_a_file(url: &Url, found: &Metadata) -> bool {
+pub(in crate::source) fn is_page_in_place_of_a_file(url: &Url, found: &Metadata) -> bool {
     let is_html = matches!(
         found.content_type.as_deref(),
         Some("text/html" | "application/xhtml+xml")

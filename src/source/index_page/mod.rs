@@ -47,6 +47,7 @@ use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
 use super::{Listing, ListingConfig};
+pub(super) use directory::is_page_in_place_of_a_file;
 pub(crate) use web_index::WebIndex;
 
 /// Why a page is not an index page.

@@ -13,6 +13,7 @@
 //! The pipeline: `multistatus` reads the XML as a list of resources; `href` finds out which of them is the directory, and
 //! the names of the others.
 
+mod collection;
 mod href;
 mod multistatus;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
+pub(crate) use self::collection::Collections;
 use self::href::{Notation, Path, Place, Relation};
 use self::multistatus::{Properties, Response};
 use super::listing_builder::{ListingBuilder, TooManyNames};

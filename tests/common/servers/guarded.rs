@@ -142,6 +142,12 @@ impl WebServer {
     /// Apache with authentication of [`USER`] with [`PASSWORD`].
     #[track_caller]
     pub fn apache_guarded(root: &Path, guard: Guard) -> WebServer {
+        WebServer::apache_guarded_that(root, guard, &[], "IndexOptions FancyIndexing NameWidth=*")
+    }
+
+    /// The same with more modules, and with these lines for the directory that it serves.
+    #[track_caller]
+    pub(super) fn apache_guarded_that(root: &Path, guard: Guard, more: &[&str], lines: &str) -> WebServer {
         let users = temporary_directory();
         let file = users.path().join("users");
         let (line, module, options) = match guard {
@@ -162,10 +168,10 @@ impl WebServer {
         };
         fs::write(&file, line).expect("to write the users");
         let lines = format!(
-            "AuthType {guard:?}\nAuthName realm\n{options} {}\nRequire valid-user\nIndexOptions FancyIndexing NameWidth=*",
+            "AuthType {guard:?}\nAuthName realm\n{options} {}\nRequire valid-user\n{lines}",
             file.display()
         );
-        let modules = [module, "authn_core", "authn_file", "authz_user"];
+        let modules = [&[module, "authn_core", "authn_file", "authz_user"], more].concat();
         let mut server = WebServer::apache_that(root, &modules, &lines);
         server.kept.push(users);
         server
