@@ -363,8 +363,8 @@ mod tests {
             let kinds: Vec<_> = directories.into_iter().map(|(_, kind, _)| kind).collect();
             (kinds, sources.stored_file(&spec(url)).is_some())
         };
-        assert_eq!(stored("http://h/x", None), (vec!["index"], true));
-        assert_eq!(stored("http://h/x/", None), (vec!["index"], false));
+        assert_eq!(stored("http://h/x", None), (vec!["index", "webdav"], true));
+        assert_eq!(stored("http://h/x/", None), (vec!["index", "webdav"], false));
         assert_eq!(stored("http://h/x/", Some("file")), (vec![], true));
         assert_eq!(stored("http://h/x", Some("index")), (vec!["index"], false));
     }
