@@ -123,6 +123,6 @@ pub mod internals {
     pub use crate::http::fuzzing;
     pub use crate::http::{HttpConfig, Origin, Validator, Version};
     pub use crate::origin::{Client, Content, ListedSize};
-    pub use crate::source::{ListingConfig, index_page, webdav};
+    pub use crate::source::{ListingConfig, data_index, index_page, webdav};
     pub use crate::util::events;
 }

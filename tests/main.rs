@@ -21,6 +21,7 @@ mod common;
 mod config_file;
 mod control;
 mod crash;
+mod data_listings;
 mod disk_failures;
 mod filesystem;
 mod full_disk;

@@ -1,4 +1,5 @@
-//! Builds the listing of a source that states its names plainly, as WebDAV does: each name once, within the limit.
+//! Builds the listing of a source that states its names plainly, as WebDAV, JSON and XML do: each name once, within the
+//! limit.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -16,7 +17,8 @@ pub(in crate::source) struct TooManyNames;
 pub(in crate::source) struct ListingBuilder {
     entries: Entries,
     names: NameIndex,
-    refused: usize,
+    /// Without the field `both`.
+    left_out: LeftOut,
     /// Directories whose name a file has as well, by their index.
     both: HashSet<usize>,
     /// Maximum number of names, refused ones included.
@@ -29,7 +31,7 @@ impl ListingBuilder {
         ListingBuilder {
             entries: Entries::of(directory),
             names: NameIndex::new(),
-            refused: 0,
+            left_out: LeftOut::default(),
             both: HashSet::new(),
             most,
         }
@@ -78,15 +80,32 @@ impl ListingBuilder {
     /// # Errors
     /// If the limit of names is exceeded.
     pub(in crate::source) fn refuse(&mut self) -> Result<(), TooManyNames> {
+        self.leave_out(|left_out| &mut left_out.refused)
+    }
+
+    /// Counts a name that is left out for this reason.
+    ///
+    /// # Errors
+    /// If the limit of names is exceeded.
+    pub(in crate::source) fn leave_out(
+        &mut self,
+        reason: impl FnOnce(&mut LeftOut) -> &mut usize,
+    ) -> Result<(), TooManyNames> {
         if self.is_full() {
             return Err(TooManyNames);
         }
-        self.refused += 1;
+        *reason(&mut self.left_out) += 1;
         Ok(())
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() + self.refused >= self.most
+        let LeftOut {
+            refused,
+            queries,
+            elsewhere,
+            both: _,
+        } = self.left_out;
+        self.entries.len() + refused + queries + elsewhere >= self.most
     }
 
     fn repeat(&mut self, index: usize, url: &Url, kind: EntryKind, modified: Option<ListedTime>) {
@@ -113,9 +132,8 @@ impl ListingBuilder {
         Listing {
             entries: self.entries,
             left_out: LeftOut {
-                refused: self.refused,
                 both: self.both.len(),
-                ..LeftOut::default()
+                ..self.left_out
             },
             modified,
             is_marked: true,

@@ -12,6 +12,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod data_index;
+mod date;
 mod entries;
 mod error;
 mod file;
@@ -243,6 +245,17 @@ pub enum EntryKind {
     Directory,
     /// Has bytes.
     File(ListedSize),
+}
+
+impl EntryKind {
+    /// A directory, or a file of this size.
+    pub(crate) fn of(is_directory: bool, size: ListedSize) -> EntryKind {
+        if is_directory {
+            EntryKind::Directory
+        } else {
+            EntryKind::File(size)
+        }
+    }
 }
 
 /// A date in a listing.

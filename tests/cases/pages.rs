@@ -41,7 +41,7 @@ fn empty_directory_is_recognised() {
 #[test]
 fn listing_error_describes_the_response() {
     for (page, says) in [
-        ("listing.json", "JSON"),
+        ("api.json", "it is JSON, but no directory listing"),
         ("bucket.xml", "S3 bucket"),
         ("scripted", "script"),
     ] {

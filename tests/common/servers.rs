@@ -71,6 +71,14 @@ impl WebServer {
         WebServer::nginx_that(root, |port| format!("listen 127.0.0.1:{port};"))
     }
 
+    /// nginx whose autoindex is `json` or `xml`.
+    #[track_caller]
+    pub fn nginx_with_format(root: &Path, format: &str) -> WebServer {
+        WebServer::nginx_that(root, |port| {
+            format!("listen 127.0.0.1:{port}; autoindex_format {format};")
+        })
+    }
+
     /// nginx that answers 503 to more than 20 requests a second, or to more than a few at once.
     #[track_caller]
     pub fn nginx_that_limits(root: &Path) -> WebServer {

@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::date::{self, Order};
 use super::link::{Child, Reason};
 use super::row::Facts;
+use crate::source::date::{self, Order};
 use crate::source::name_index::NameIndex;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name};
 

@@ -26,11 +26,10 @@
 //! every known server percent-encodes its links.
 //!
 //! The pipeline: `feed` sends the page through the HTML tokenizer; `reader` cuts it into rows; `link` resolves links to
-//! files, whose names [`segment`](super::segment) decodes; `row` finds a row's facts with `size` and `date`; `collect` keeps each file
-//! once, and decides at the end which rows are the listing.
+//! files, whose names [`segment`](super::segment) decodes; `row` finds a row's facts with `size` and
+//! [`date`](super::date); `collect` keeps each file once, and decides at the end which rows are the listing.
 
 mod collect;
-pub(in crate::source) mod date;
 mod directory;
 mod feed;
 mod link;

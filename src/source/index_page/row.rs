@@ -8,8 +8,8 @@
 //! unknown layout gives only a name.
 
 use super::link::{Child, Reason};
-use super::{date, size};
-use crate::source::ListedSize;
+use super::size;
+use crate::source::{ListedSize, date};
 
 /// Maximum bytes of the text before a link that are searched for a date: enough for `ls -l` and `dir`.
 const TEXT_BEFORE: usize = 160;

@@ -1,5 +1,7 @@
 //! Directories as index pages of web servers, one GET each.
 //!
+//! A server may list its directories in HTML, or for programs in JSON or XML ([`data_index`]). The content shows which.
+//!
 //! Some servers send a page that a script fills in, and a page without scripts for a certain query. The page itself
 //! says so (`<noscript>`), or is recognised by its content ([`KNOWN_FORMS`]). Then the plain page is requested, and
 //! from then on each directory request to that origin has that query. The URLs of the entries do not have it.
@@ -15,6 +17,7 @@ use super::directory::{is_page_in_place_of_a_file, is_redirected_to_directory};
 use super::{NotAnIndex, parse};
 use crate::http::{Origin, redact};
 use crate::origin::{Client, Document, DocumentRequest, Metadata, as_directory};
+use crate::source::data_index;
 use crate::source::{
     Asked, BoxFuture, Entries, Entry, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source,
     SourceError, registry,
@@ -38,24 +41,10 @@ const KNOWN_FORMS: [(&str, &str, Option<&str>); 2] = [
 ];
 
 /// Text in listings of another kind, and what to do about them.
-const OTHER_KINDS: [(&str, &str); 4] = [
-    (
-        "<ListBucketResult",
-        "listings of S3 buckets are not supported; mount an index page of the bucket",
-    ),
-    (
-        "<list>",
-        "listings in XML are not supported; in nginx, set `autoindex_format html`",
-    ),
-    (
-        "[",
-        "listings in JSON are not supported; in nginx, set `autoindex_format html`",
-    ),
-    (
-        "{",
-        "responses in JSON are not supported; mount the URL of an HTML index page",
-    ),
-];
+const OTHER_KINDS: [(&str, &str); 1] = [(
+    "<ListBucketResult",
+    "listings of S3 buckets are not supported; mount an index page of the bucket",
+)];
 
 /// Maximum bytes of a response that are searched for these texts.
 const SEARCHED: usize = 16 << 10;
@@ -244,18 +233,34 @@ impl Source for WebIndex {
     }
 }
 
-/// The listing on a page that came for `asked`; or why there is none.
+/// The listing in a document that came for `asked`; or why there is none.
+///
+/// Its content decides what it is, not its media type: scripts send JSON as HTML, and nginx sends its XML as `text/xml`.
+/// Text of the media type of HTML that only begins like JSON is HTML.
+fn read(asked: &Url, page: &Document, config: &ListingConfig) -> Result<Listing, Refusal> {
+    let says_html = page.content_type.as_deref().is_some_and(|kind| kind.contains("html"));
+    let mut listing = match data_index::parse(&page.url, &page.body, config) {
+        Some(Ok(listing)) => listing,
+        Some(Err(why)) if !says_html => return Err(Refusal::new(why.to_string())),
+        Some(Err(why)) => read_html(asked, page, config).map_err(|_| Refusal::new(why.to_string()))?,
+        None => read_html(asked, page, config)?,
+    };
+    listing.modified = page.modified;
+    Ok(listing)
+}
+
+/// The listing on a page of HTML.
 ///
 /// The media type does not matter if the page has names or a mark: lighttpd without a table of types sends its pages as
 /// octet streams.
-fn read(asked: &Url, page: &Document, config: &ListingConfig) -> Result<Listing, Refusal> {
+fn read_html(asked: &Url, page: &Document, config: &ListingConfig) -> Result<Listing, Refusal> {
     let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
     let listing = parse(&page.url, &page.body, page.charset.as_deref(), config);
     let listing = listing.map_err(|error| match error {
         NotAnIndex::TooManyNames(_) => Refusal::new(error.to_string()),
         _ => refuse(page, error, is_html),
     });
-    let mut listing = match listing? {
+    let listing = match listing? {
         listing if listing.is_evident() || is_html => listing,
         _ => return Err(refuse(page, NotAnIndex::NoHtml, is_html)),
     };
@@ -266,7 +271,6 @@ fn read(asked: &Url, page: &Document, config: &ListingConfig) -> Result<Listing,
             redact(&page.url)
         )));
     }
-    listing.modified = page.modified;
     Ok(listing)
 }
 
@@ -289,16 +293,7 @@ fn refuse(page: &Document, error: NotAnIndex, is_html: bool) -> Refusal {
         })
     };
     let plain_form = by_page.or_else(known);
-    let other_kind = || {
-        let text = start.trim_start();
-        OTHER_KINDS.iter().find(|(mark, _)| {
-            if mark.len() > 1 {
-                text.contains(mark)
-            } else {
-                text.starts_with(mark)
-            }
-        })
-    };
+    let other_kind = || OTHER_KINDS.iter().find(|(mark, _)| start.contains(mark));
     let why = match error {
         _ if !is_html && let Some((_, why)) = other_kind() => (*why).to_owned(),
         NotAnIndex::Scripted { .. } => {

@@ -18,7 +18,7 @@ use quick_xml::reader::NsReader;
 
 use super::NotMultistatus;
 use crate::source::ListedTime;
-use crate::source::index_page::date;
+use crate::source::date;
 
 /// A resource in a `multistatus`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -297,5 +297,5 @@ fn status(text: &str) -> Option<u16> {
 
 /// A date as in HTTP or ISO 8601. Both name their zone, and some servers write others.
 fn moment(text: &str) -> Option<ListedTime> {
-    date::Order::default().decide(&date::read_whole(text)?)
+    date::read_alone(text)
 }

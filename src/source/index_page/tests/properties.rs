@@ -258,7 +258,7 @@ proptest! {
 proptest! {
     #[test]
     fn dates_and_sizes_are_read_of_any_text(text in "([0-9]{1,5}|[-/.,: TZ+]|Nov|Tue|PM|GMT|\\[|\\]|\\PC){0,14}") {
-        if let Some((_, rest)) = super::super::date::read(&text) {
+        if let Some((_, rest)) = crate::source::date::read(&text) {
             prop_assert!(text.ends_with(rest));
         }
         if let Some((_, rest)) = super::super::size::read(&text) {

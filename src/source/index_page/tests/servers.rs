@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use super::super::size::agree;
 use super::*;
+use crate::source::data_index;
 
 /// Servers whose pages are not at the top of their URL.
 const PREFIXES: [(&str, &str); 1] = [("aiohttp", "s/")];
@@ -80,9 +81,6 @@ fn read_page(server: &str, page: &str) -> Result<Listing, String> {
     if head.status != "200" {
         return Err(format!("status {}", head.status));
     }
-    if !head.content_type.starts_with("text/html") {
-        return Err(head.content_type);
-    }
     let body = fs::read(folder().join(format!("{server}.{page}.html"))).map_err(|error| error.to_string())?;
     let prefix = PREFIXES
         .iter()
@@ -94,6 +92,12 @@ fn read_page(server: &str, page: &str) -> Result<Listing, String> {
         format!("{page}/")
     };
     let url = Url::parse(&format!("http://origin.test/{prefix}{directory}")).unwrap();
+    if let Some(listing) = data_index::parse(&url, &body, &ListingConfig::default()) {
+        return listing.map_err(|error| error.to_string());
+    }
+    if !head.content_type.starts_with("text/html") {
+        return Err(head.content_type);
+    }
     parse(&url, &body, head.charset.as_deref()).map_err(|error| error.to_string())
 }
 
@@ -233,7 +237,7 @@ impl Reading {
 }
 
 /// Remarks that the pages do not show.
-const REMARKS: [(&str, &str); 17] = [
+const REMARKS: [(&str, &str); 14] = [
     (
         "apache-aptmirror",
         "another directory, which is read: a text above its table is no part of it",
@@ -248,9 +252,6 @@ const REMARKS: [(&str, &str); 17] = [
     ("copyparty-moz", "likewise"),
     ("fancyindex-time1", "years of two digits are not read"),
     ("lighttpd-excl", "it hides what it is configured to"),
-    ("nginx-json", "a listing in JSON, and the error says so"),
-    ("nginx-jsonp", "likewise"),
-    ("nginx-xml", "a listing in XML, and the error says so"),
     ("pypiserver", "a home page, whose two links are read"),
     (
         "rack",

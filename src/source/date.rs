@@ -1,4 +1,4 @@
-//! A date as an index page writes it.
+//! A date as listings write it: index pages for people, and JSON and XML for programs.
 //!
 //! | written | by |
 //! |---|---|
@@ -61,7 +61,7 @@ const WEEKDAYS: [&str; 7] = [
 
 /// A date, its day perhaps ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::source) struct Shown {
+pub(super) struct Shown {
     day: Day,
     /// Seconds since midnight in UTC. Negative, or more than a day, if the page names a zone.
     seconds: i64,
@@ -89,7 +89,7 @@ enum Day {
 
 /// The order of day and month in a page's dates, as far as they show it.
 #[derive(Debug, Default, Clone, Copy)]
-pub(in crate::source) struct Order {
+pub(super) struct Order {
     day_first: bool,
     month_first: bool,
 }
@@ -104,7 +104,7 @@ impl Order {
     }
 
     /// The date; `None` if it is ambiguous.
-    pub(in crate::source) fn decide(self, shown: &Shown) -> Option<ListedTime> {
+    pub(super) fn decide(self, shown: &Shown) -> Option<ListedTime> {
         let date = match (shown.day, self.day_first, self.month_first) {
             (Day::Known(date), ..) => date,
             (Day::Either { first, second, year }, true, false) => civil_date(year, second, first)?,
@@ -144,8 +144,14 @@ pub(super) fn read(text: &str) -> Option<(Shown, &str)> {
     ends_a_word(rest).then_some((shown, rest))
 }
 
+/// Reads a date that stands for itself: no other date of the listing shows whether day or month comes first, so an
+/// ambiguous one is `None`.
+pub(super) fn read_alone(text: &str) -> Option<ListedTime> {
+    Order::default().decide(&read_whole(text)?)
+}
+
 /// Reads `text` as a date and nothing else, except white space around it.
-pub(in crate::source) fn read_whole(text: &str) -> Option<Shown> {
+pub(super) fn read_whole(text: &str) -> Option<Shown> {
     read(text)
         .filter(|(_, rest)| skip_spaces(rest).is_empty())
         .map(|(shown, _)| shown)
