@@ -129,7 +129,7 @@ impl Control {
                 Ok((_, node)) => match node.url() {
                     Some(url) => named.push(Named { path, node, url }),
                     None => {
-                        let names = self.tree.list_now(&node).and_then(Result::ok);
+                        let names = node.list_now().and_then(Result::ok);
                         if let Some(names) = names {
                             named.extend((0..names.len()).filter_map(|at| {
                                 let (path, node) = (path.join(names.name(at)), self.tree.child(&node, &names, at));

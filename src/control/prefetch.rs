@@ -216,7 +216,7 @@ impl Work {
         if !self.found.insert(node.ino) {
             return;
         }
-        let planned = plan(&self.tools.cache, &self.ranges, self.tools.tree.attributes(&node).size);
+        let planned = plan(&self.tools.cache, &self.ranges, node.attributes().size);
         self.tally.file_found(planned);
         self.files.push_back(File {
             path,

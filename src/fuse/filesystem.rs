@@ -137,7 +137,7 @@ impl FetchFs {
             }
             Err(error) => answer(shared, Err(complain(&error))),
         };
-        if let Some(listed) = shared.tree.list_now(&node) {
+        if let Some(listed) = node.list_now() {
             return finish(&shared, listed);
         }
         self.runtime.spawn(async move {
@@ -346,7 +346,7 @@ impl Filesystem for FetchFs {
                 }
                 Err(error) => reply.error(complain(&error)),
             };
-            if let Some(listed) = self.shared.tree.list_now(&node) {
+            if let Some(listed) = node.list_now() {
                 return answer(reply, node, listed);
             }
             let (shared, requester) = (Arc::clone(&self.shared), Requester::of(request));
@@ -385,7 +385,7 @@ impl Filesystem for FetchFs {
                 Ok(open) => {
                     open.read_from(&shared.tree, offset, |place, next| {
                         let node = place.node(&shared.tree);
-                        let attributes = shared.tree.attributes(&node);
+                        let attributes = node.attributes();
                         let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
                         let attr = shared.ownership.attr(&attributes);
                         let is_full = reply.add(ino, next, place.name(), &ttl, &attr, Generation(0));

@@ -63,7 +63,7 @@ impl Shared {
     pub(super) fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
         match found {
             Ok(node) => {
-                let attributes = self.tree.attributes(&node);
+                let attributes = node.attributes();
                 self.tree.refer(&node);
                 reply.entry(
                     &self.ttl_of(&attributes),
@@ -77,7 +77,7 @@ impl Shared {
 
     /// Replies with attributes.
     pub(super) fn reply_attr(&self, reply: ReplyAttr, node: &Node) {
-        let attributes = self.tree.attributes(node);
+        let attributes = node.attributes();
         reply.attr(&self.ttl_of(&attributes), &self.ownership.attr(&attributes));
     }
 

@@ -22,15 +22,14 @@
 mod error;
 mod file;
 mod listing;
-mod node;
 mod nodes;
 mod per_origin;
+mod prefetch;
 mod request;
 mod root;
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -40,17 +39,17 @@ use crate::cache::Cache;
 use crate::origin::{Client, Down};
 use crate::source::{LeftOut, Sources};
 pub(crate) use error::TreeError;
-use file::RemoteFile;
-use listing::dates::Clock;
 use listing::lru::ListingLru;
-use listing::readdir_prefetch::{DirectoryWalks, FileWalks};
 pub(crate) use listing::sizes::DateHold;
-pub(crate) use listing::snapshot::Snapshot;
 use listing::unlisted::Allowance;
-pub(crate) use node::{Attributes, Ino, Node, ROOT};
-use node::{Kind, Totals};
-use nodes::Nodes;
+pub(crate) use nodes::attributes::Attributes;
+use nodes::dates::Clocks;
+pub(crate) use nodes::ino::{Ino, ROOT};
+pub(crate) use nodes::node::{Node, Snapshot};
+use nodes::store::NodeStore;
+use nodes::totals::Totals;
 use per_origin::PerOrigin;
+use prefetch::readdir_prefetch::{DirectoryWalks, FileWalks};
 pub(crate) use request::limiter::METADATA_CONNECTIONS;
 use request::requests::Requests;
 pub(crate) use root::top::{Naming, Top, TopError};
@@ -80,11 +79,10 @@ pub(crate) struct Tree {
     most_names: usize,
     /// Locked for the moment of a decision.
     remembered: Mutex<ListingLru>,
-    nodes: Nodes,
+    nodes: NodeStore,
     requests: Requests,
     /// Budget of requests for names that no listing has.
     allowances: PerOrigin<Arc<Mutex<Allowance>>>,
-    clocks: PerOrigin<Arc<Clock>>,
     totals: Arc<Totals>,
     /// Sum of what the current listings of all directories leave out. Locked for the moment of a change.
     left_out: Mutex<LeftOut>,
@@ -113,7 +111,7 @@ impl Tree {
         runtime: Handle,
         on_resize: OnResize,
     ) -> Arc<Tree> {
-        let clocks = PerOrigin::default();
+        let clocks = Clocks::default();
         let root = top.root(&clocks);
         let requests = Requests::new(
             client.clone(),
@@ -129,16 +127,15 @@ impl Tree {
             ttl: config.ttl,
             most_names: config.most_names,
             remembered: Mutex::default(),
-            nodes: Nodes::of(&root),
+            nodes: NodeStore::of(&root, clocks),
             requests,
             allowances: PerOrigin::default(),
-            clocks,
             totals: Arc::default(),
             left_out: Mutex::default(),
             runtime,
             directory_walks: Mutex::default(),
             file_walks: Mutex::default(),
-            files_ahead: listing::readdir_prefetch::files_ahead(config.connections),
+            files_ahead: prefetch::readdir_prefetch::files_ahead(config.connections),
             on_resize,
         });
         tree.plant(&root, top);
@@ -153,19 +150,19 @@ impl Tree {
     /// Counts one kernel reference to a node. Call it before each reply that names the node; [`forget`](Self::forget)
     /// releases the references.
     pub(crate) fn refer(&self, node: &Arc<Node>) {
-        self.nodes.refer(node);
+        self.nodes.table.refer(node);
     }
 
     /// Releases `references` kernel references of a node (FORGET).
     pub(crate) fn forget(&self, ino: Ino, references: u64) {
         // Dropped after the lock: this may be the last reference to a directory with many names.
-        drop(self.nodes.forget(ino, references));
+        drop(self.nodes.table.forget(ino, references));
     }
 
     /// Marks every listing as stale, so that the next look-up fetches it again.
     pub(crate) fn refresh(&self) {
-        for node in self.nodes.all() {
-            if let Kind::Directory(directory) = &node.kind {
+        for node in self.nodes.table.all() {
+            if let Some(directory) = node.directory() {
                 directory.expire();
             }
         }
@@ -173,11 +170,11 @@ impl Tree {
 
     /// Looks a name up in memory. `None` if the origin has to be asked.
     pub(crate) fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
-        let Kind::Directory(directory) = &parent.kind else {
+        let Some(directory) = parent.directory() else {
             return Some(Err(TreeError::NotADirectory));
         };
         let snapshot = directory.fresh()?;
-        let Some(at) = snapshot.find(name) else {
+        let Some(at) = snapshot.listed.find(name) else {
             return self.unlisted_now(directory, name);
         };
         if snapshot.is_ghost(at) {
@@ -187,38 +184,9 @@ impl Tree {
         (node.is_ready() && !node.is_changed()).then_some(Ok(node))
     }
 
-    /// The node at this position of a directory's names. Most nodes are created at their first look-up, and dropped
-    /// when they have no more state than their listing.
+    /// The node at this position of a directory's names.
     pub(crate) fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
-        if let Some(node) = names.pinned(at) {
-            return node;
-        }
-        let (entries, ino) = (names.entries(), names.listed_ino(at));
-        let is_it = |node: &Node| node.is_listed(parent.ino, entries, at);
-        let node = if entries.is_directory(at) {
-            let directory = self.listed_directory(&names.context.source, entries.url(at), entries.modified(at));
-            let kind = Kind::Directory(Box::new(directory));
-            self.nodes.get_or_add(ino, is_it, |ino| new_node(ino, parent.ino, kind))
-        } else {
-            let make = |ino| new_node(ino, parent.ino, Kind::File(listed_file(names, at)));
-            self.nodes.get_or_add(ino, is_it, make)
-        };
-        // A directory's names live in its node, and a node with another number can be found again only here.
-        if node.is_directory() || node.ino != ino {
-            return names.pin(at, node);
-        }
-        node
-    }
-
-    /// Pins a node in its directory, because it will have more state than its listing.
-    fn keep_in_directory(&self, node: &Arc<Node>) {
-        let parent = self.node(node.parent);
-        let directory = parent.as_ref().map(|parent| &parent.kind);
-        if let Some(Kind::Directory(directory)) = directory
-            && let Some(names) = directory.last_known()
-        {
-            names.keep(node);
-        }
+        self.nodes.child(parent, names, at)
     }
 
     /// Looks a name up. Asks the origin for the listing or a file's size where they are unknown or stale.
@@ -228,7 +196,7 @@ impl Tree {
     pub(crate) async fn lookup(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let asker = self.requests.waiting();
         let snapshot = self.list_for(parent, asker).await?;
-        let Some(at) = snapshot.find(name) else {
+        let Some(at) = snapshot.listed.find(name) else {
             return self.look_up_unlisted(parent, name).await;
         };
         if snapshot.is_ghost(at) {
@@ -265,22 +233,6 @@ impl Tree {
         Ok((parent, node))
     }
 
-    /// The listing of a directory from memory. `None` if the origin has to be asked.
-    pub(crate) fn list_now(&self, node: &Node) -> Option<Result<Arc<Snapshot>, TreeError>> {
-        match &node.kind {
-            Kind::Directory(directory) => directory.fresh().map(Ok),
-            Kind::File(_) => Some(Err(TreeError::NotADirectory)),
-        }
-    }
-
-    /// The attributes of a node as known now.
-    pub(crate) fn attributes(&self, node: &Node) -> Attributes {
-        match &node.kind {
-            Kind::Directory(directory) => directory.attributes(node.ino),
-            Kind::File(file) => file.attributes(node.ino),
-        }
-    }
-
     /// The origins that are down, unreachable or overloaded now.
     pub(crate) fn servers_down(&self) -> Vec<Down> {
         self.client.down()
@@ -288,38 +240,13 @@ impl Tree {
 
     /// Number of files known now, and the sum of their sizes in bytes.
     pub(crate) fn known(&self) -> (u64, u64) {
-        (
-            self.totals.files.load(Ordering::Relaxed),
-            self.totals.bytes.load(Ordering::Relaxed),
-        )
+        self.totals.get()
     }
 
     /// What the listings name and the tree does not show.
     pub(crate) fn left_out(&self) -> LeftOut {
         *self.left_out.lock()
     }
-
-    /// Adds a node, with the inode number `wanted` if that is free.
-    fn add(&self, parent: Ino, wanted: Ino, kind: Kind) -> Arc<Node> {
-        self.nodes.add(wanted, |ino| new_node(ino, parent, kind))
-    }
-}
-
-/// A node without kernel references.
-fn new_node(ino: Ino, parent: Ino, kind: Kind) -> Node {
-    Node {
-        ino,
-        parent,
-        references: AtomicU64::new(0),
-        kind,
-    }
-}
-
-/// The file at this position of a directory's names, with nothing but its listing known.
-fn listed_file(names: &Snapshot, at: usize) -> RemoteFile {
-    let mut file = RemoteFile::listed(Arc::clone(&names.context), names.entries(), at);
-    file.is_stored = names.is_stored(at);
-    file
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use url::Url;
 
@@ -183,7 +183,7 @@ async fn a_source_in_memory_lists_and_the_cache_reads_at_its_urls() {
         (OsStr::new("top"), OsStr::new("a"), 2)
     );
     let node = find(&tree, "a/b").await.unwrap();
-    assert_eq!(tree.attributes(&node).size, BYTES.len() as u64);
+    assert_eq!(node.attributes().size, BYTES.len() as u64);
     assert!(matches!(find(&tree, "a/none").await, Err(TreeError::NotFound)));
     assert!(
         server.requests().is_empty(),

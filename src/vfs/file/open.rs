@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Known, RemoteFile};
 use crate::cache::{CacheEntry, Held, Priority, ReadError};
 use crate::http::{HttpError, HttpErrorKind, Origin, Validator, Version, redact};
 use crate::origin::{AliasName, Content, ListedSize, Metadata, Weighed};
 use crate::source::SourceError;
 use crate::util::events;
-use crate::vfs::listing::dates::Dates;
-use crate::vfs::node::{Ino, Kind, Node};
+use crate::vfs::nodes::ino::Ino;
+use crate::vfs::nodes::node::{Kind, Node};
+use crate::vfs::nodes::remote_file::RemoteFile;
+use crate::vfs::nodes::remote_file::known::Known;
 use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Tree, TreeError};
@@ -31,13 +32,13 @@ impl Tree {
         urgency: Urgency,
     ) -> Result<(), TreeError> {
         let Kind::File(file) = &node.kind else { return Ok(()) };
-        self.keep_in_directory(node);
+        self.nodes.pin_in_directory(node);
         let (url, asking) = (&file.url(), file.asking());
         let _one_at_a_time = self.requests.in_time(url, urgency, asking.lock()).await?;
         if file.is_ready() {
             return Ok(());
         }
-        if file.has_exact_size() {
+        if file.exact_size().is_some() {
             let before = self.told_before(url).await;
             let version = before.as_ref().map(|before| before.version.clone());
             let answer = self.confirm_newer(node, version).await;
@@ -97,10 +98,12 @@ impl Tree {
     /// # Errors
     /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
     pub(crate) async fn open_url(self: &Arc<Self>, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
-        let file = RemoteFile::known(url, None, Dates::at(&self.clocks, url), self.sources.of_file(url));
+        let file = RemoteFile::known(url, None, self.nodes.dates(url), self.sources.of_file(url));
         let node = Arc::new(Node::unlisted(file));
         match self.open(&node).await {
-            Err(TreeError::Changed) if node.has_become_directory() => Err(TreeError::IsADirectory),
+            Err(TreeError::Changed) if node.file().is_some_and(RemoteFile::is_directory) => {
+                Err(TreeError::IsADirectory)
+            }
             opened => opened,
         }
     }
@@ -114,7 +117,7 @@ impl Tree {
         let Kind::File(file) = &node.kind else {
             return Err(TreeError::IsADirectory);
         };
-        self.keep_in_directory(node);
+        self.nodes.pin_in_directory(node);
         let (url, asking) = (&file.url(), file.asking());
         let _one_at_a_time = self.requests.in_time(url, urgency, asking.lock()).await?;
         if let Some(answer) = self.open_now(node) {
@@ -143,7 +146,7 @@ impl Tree {
         if let Some(known) = file.freshly_known(self.ttl) {
             return Ok(Some(self.held(url, known).await?));
         }
-        let (is_open, shown) = (file.kept_entry(), file.shown());
+        let (is_open, shown) = (file.live_entry(), file.shown());
         let held = self.newest(url).await;
         // The kernel may have pages of what was shown, even if the cache has evicted all of it. Then it would not
         // read the first range, or it would mix new bytes with old pages.
@@ -264,7 +267,7 @@ impl Tree {
         expected: Option<Version>,
     ) -> Option<Result<Option<Known>, TreeError>> {
         let Kind::File(file) = &node.kind else { return None };
-        self.keep_in_directory(node);
+        self.nodes.pin_in_directory(node);
         let url = file.url();
         let (tree, node) = (Arc::clone(self), Arc::clone(node));
         let ask = async move {
@@ -294,7 +297,7 @@ impl Tree {
         if !file.admits(&held.version) {
             return Err(TreeError::Changed);
         }
-        if let Some(entry) = file.kept_entry() {
+        if let Some(entry) = file.live_entry() {
             return Ok(entry);
         }
         let (content, held) = (self.content(file), held.clone());

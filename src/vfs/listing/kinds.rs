@@ -7,16 +7,14 @@
 
 use url::Url;
 
-use super::directory::Directory;
-use super::snapshot::Snapshot;
 use super::stored;
 use crate::http::redact;
 use crate::origin::Metadata;
 use crate::source::{EntryKind, Listing, NameKind};
 use crate::util::events;
 use crate::vfs::Tree;
-use crate::vfs::file::RemoteFile;
-use crate::vfs::node::Kind;
+use crate::vfs::nodes::node::{Directory, Kind, Snapshot};
+use crate::vfs::nodes::remote_file::RemoteFile;
 
 /// The URL with a `/` at its end.
 pub(in crate::vfs) fn with_slash(url: &Url) -> Url {
@@ -43,15 +41,16 @@ impl Tree {
     }
 
     /// The directory that replaces a file node.
-    pub(in crate::vfs) fn directory_instead(&self, file: &RemoteFile) -> Directory {
+    pub(in crate::vfs) fn directory_instead(&self, file: &RemoteFile) -> Kind {
         let url = file.url();
         self.cache.catalog().forget_file(&url);
-        self.listed_directory(file.source(), with_slash(&url), file.listed_time())
+        self.nodes
+            .directory(file.source(), with_slash(&url), file.listed_time())
     }
 
     /// Stores the corrected names of a directory.
     pub(in crate::vfs) fn keep_corrected(&self, directory: &Directory, names: &Snapshot) {
-        let mut entries = names.entries().clone();
+        let mut entries = names.listed.entries().clone();
         for (at, node) in names.all_pinned() {
             let Kind::Directory(below) = &node.kind else { continue };
             if let Some(url) = below.url.as_ref().filter(|_| !entries.is_directory(at)) {
@@ -62,7 +61,7 @@ impl Tree {
         let Some(url) = &directory.url else { return };
         let listing = Listing {
             entries,
-            ..stored::listing_of(url, names.modified)
+            ..stored::listing_of(url, names.listed.modified)
         };
         self.keep(directory, &listing);
     }
@@ -78,7 +77,7 @@ pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
         if entries.is_directory(at) {
             continue;
         }
-        let Some(before_at) = before.find_near(entries.name(at), at) else {
+        let Some(before_at) = before.listed.find_near(entries.name(at), at) else {
             continue;
         };
         if !before.is_directory(before_at) {
@@ -89,7 +88,7 @@ pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
             // A directory that can't be listed may have become a file.
             Some(Kind::Directory(directory)) => directory.url.as_ref() == Some(&url) && !directory.has_failed(),
             Some(Kind::File(_)) => false,
-            None => before.entries().url(before_at) == url,
+            None => before.listed.entries().url(before_at) == url,
         };
         if is_same {
             // If it does not fit, it is a file until it is corrected again.

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
-use crate::vfs::node::{Ino, Node};
+use crate::vfs::nodes::ino::Ino;
+use crate::vfs::nodes::node::Node;
 
 /// The directories whose names are in memory, by the time of their listing.
 #[derive(Default)]
@@ -58,19 +59,13 @@ impl ListingLru {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use super::*;
-    use crate::vfs::listing::directory::Directory;
-    use crate::vfs::node::{Kind, ROOT};
+    use crate::vfs::nodes::ino::ROOT;
+    use crate::vfs::nodes::node::{Directory, Kind};
 
     fn node(ino: Ino) -> Arc<Node> {
-        Arc::new(Node {
-            ino,
-            parent: ROOT,
-            references: AtomicU64::new(0),
-            kind: Kind::Directory(Box::new(Directory::fixed())),
-        })
+        let kind = Kind::Directory(Box::new(Directory::fixed()));
+        Arc::new(Node::new(ino, ROOT, kind))
     }
 
     #[test]

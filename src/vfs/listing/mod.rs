@@ -5,13 +5,9 @@
 //!   ([`limiter`](super::request::limiter)).
 //! - An entry of a new listing keeps its old node if it can be the same file or directory.
 
-pub(super) mod dates;
-pub(super) mod directory;
 pub(super) mod kinds;
 pub(super) mod lru;
-pub(super) mod readdir_prefetch;
 pub(super) mod sizes;
-pub(super) mod snapshot;
 pub(super) mod stored;
 pub(super) mod unlisted;
 
@@ -23,19 +19,17 @@ use std::time::Duration;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::file::version_text;
-use super::listing::dates::Dates;
-use super::listing::directory::{Directory, Kept};
 use super::listing::kinds::{correct, with_slash};
-use super::listing::snapshot::Snapshot;
-use super::node::{Ino, Kind, Node};
-use super::nodes::{directory_number, number};
+use super::nodes::directory::Fingerprint;
+use super::nodes::ino;
+use super::nodes::listed_names::ListedNames;
+use super::nodes::node::{Directory, Kind, Node, Snapshot};
 use super::request::mirror_lookup::{Answer, Authority};
 use super::request::urgency::Urgency;
-use super::{Tree, TreeError, listed_file};
+use super::{Tree, TreeError};
 use crate::cache::{Cache, ShownFile};
 use crate::http::redact;
-use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Listing, PATH_MAX, Source, SourceError};
+use crate::source::{Entries, EntryKind, ListedSize, Listing, PATH_MAX, SourceError};
 use crate::util::clock;
 use crate::util::events;
 use crate::util::plural::{count, verb};
@@ -178,7 +172,7 @@ impl Tree {
         let question = |there: Option<Url>| async move { source.list(url, there.as_ref().unwrap_or(url)).await };
         let answer = self.requests.ask(url, who, urgency, question).await;
         let answer = answer.and_then(|answer| match &known {
-            Some(known) if !known.may_become(&answer.value) => Err(stands_in(url)),
+            Some(known) if !may_become(known, &answer.value) => Err(stands_in(url)),
             _ => Ok(answer),
         });
         match (answer, known) {
@@ -196,7 +190,7 @@ impl Tree {
                     log::warn!(event = events::DIRECTORY_DELETED; "{}: deleted on the server", redact(url));
                 }
                 directory.forget();
-                directory.note_failure(urgency, &TreeError::NotFound);
+                directory.note_failure(unseen(urgency, &TreeError::NotFound));
                 self.cache.catalog().forget_listing(url);
                 Err(TreeError::NotFound)
             }
@@ -207,12 +201,12 @@ impl Tree {
             (Err(error), Some(snapshot)) => {
                 log::warn!(event = events::LISTING_STALE; "{error}; showing the cached listing");
                 self.cache.catalog().note_shown(url);
-                directory.believe_for(self.ttl.min(PAUSE_AFTER_FAILURE));
+                directory.set_fresh_for(self.ttl.min(PAUSE_AFTER_FAILURE));
                 Ok(snapshot)
             }
             (Err(error), None) => {
                 if !matches!(error, TreeError::NotAsked) {
-                    directory.note_failure(urgency, &error);
+                    directory.note_failure(unseen(urgency, &error));
                 }
                 Err(error)
             }
@@ -266,7 +260,7 @@ impl Tree {
         } else {
             self.ttl
         };
-        directory.believe_for(time);
+        directory.set_fresh_for(time);
         Some(taken)
     }
 
@@ -301,22 +295,22 @@ impl Tree {
         let is_unsized =
             |at| matches!(entries.kind(at), EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
         directory.dates.set_mixed((0..entries.len()).any(is_unsized));
-        let same = before.clone().filter(|before| before.says_the_same(&entries, modified));
+        let same = before.clone().filter(|before| before.is_same(&entries, modified));
         let snapshot = same.unwrap_or_else(|| {
             let stored = stored_before(before.as_deref(), &entries, is_stored);
-            let snapshot = Snapshot::new(entries, directory, stored, modified);
+            let context = directory.context(&entries);
+            let snapshot = Snapshot::new(ListedNames::new(entries, context, stored, modified));
             self.take_nodes(node, before.as_deref(), &survivors, &snapshot);
             Arc::new(snapshot)
         });
-        {
-            let mut state = directory.state.write();
-            state.show(Arc::clone(&snapshot), &self.totals);
-            (state.is_stored, state.failed) = (is_stored, None);
-        }
+        directory
+            .state
+            .write()
+            .show(Arc::clone(&snapshot), is_stored, &self.totals);
         let leaving = self.remembered.lock().listed(node, snapshot.len(), self.most_names);
         for other in leaving {
-            if let Kind::Directory(other) = &other.kind {
-                other.let_go(|ino| self.nodes.is_known(ino));
+            if let Some(other) = other.directory() {
+                other.drop_names(|ino| self.nodes.table.is_known(ino));
             }
         }
         snapshot
@@ -335,31 +329,29 @@ impl Tree {
             // New entries of a listing were not shown before, or the listing now says something else of them.
             shown = self.shown_before(names);
         }
-        let entries = names.entries();
+        let entries = names.listed.entries();
         let mut near = 0;
         for at in 0..names.len() {
             let old = match before {
-                Some(before) => before.find_near(names.name(at), near).and_then(|there| {
+                Some(before) => before.listed.find_near(names.name(at), near).and_then(|there| {
                     near = there + 1;
-                    self.existing(node.ino, before, there)
+                    self.nodes.existing(node.ino, before, there)
                 }),
                 None => survivors.get(names.name(at)).and_then(Weak::upgrade),
             };
-            let ino = names.listed_ino(at);
+            let ino = names.listed.ino(at);
             match old {
                 Some(old) if old.still_fits(entries, at) => {
                     if let Kind::Directory(directory) = &old.kind {
                         directory.set_listed_time(entries.modified(at));
                     }
-                    if old.ino != ino || old.is_told_of() {
+                    if old.ino != ino || old.has_own_state() {
                         names.pin(at, old);
                     }
                 }
                 Some(old) => {
-                    let child = self.add_listed(node.ino, names, at, None);
-                    if let Kind::File(file) = &old.kind {
-                        file.note_successor(&child);
-                    }
+                    let child = self.nodes.add_listed(node.ino, &names.listed, at, None);
+                    old.note_successor(&child);
                     names.pin(at, child);
                 }
                 None => {
@@ -368,25 +360,17 @@ impl Tree {
                     let other = self.nodes.get(ino);
                     let is_it = |other: &Arc<Node>| other.parent == node.ino && other.still_fits(entries, at);
                     if shown.is_some() || other.is_some_and(|other| !is_it(&other)) {
-                        names.pin(at, self.add_listed(node.ino, names, at, shown));
+                        names.pin(at, self.nodes.add_listed(node.ino, &names.listed, at, shown));
                     }
                 }
             }
         }
     }
 
-    /// The node at this position, if it exists.
-    fn existing(&self, parent: Ino, names: &Snapshot, at: usize) -> Option<Arc<Node>> {
-        names.pinned(at).or_else(|| {
-            let node = self.nodes.get(names.listed_ino(at))?;
-            node.is_listed(parent, names.entries(), at).then_some(node)
-        })
-    }
-
     /// The nodes that earlier mounts showed for these files, by their positions. Only files whose listed size and
     /// date are the same.
     fn shown_before(&self, names: &Snapshot) -> HashMap<usize, ShownFile> {
-        let entries = names.entries();
+        let entries = names.listed.entries();
         let files = || (0..entries.len()).filter(|&at| !entries.is_directory(at));
         let urls = files().map(|at| (at, entries.url(at)));
         let shown = self.cache.catalog().shown(files().count(), urls).into_iter();
@@ -395,30 +379,6 @@ impl Tree {
             EntryKind::Directory => false,
         };
         shown.filter(is_same).collect()
-    }
-
-    fn add_listed(&self, parent: Ino, names: &Snapshot, at: usize, shown: Option<ShownFile>) -> Arc<Node> {
-        let (entries, number) = (names.entries(), names.listed_ino(at));
-        if entries.is_directory(at) {
-            let directory = self.listed_directory(&names.context.source, entries.url(at), entries.modified(at));
-            return self.add(parent, number, Kind::Directory(Box::new(directory)));
-        }
-        let file = listed_file(names, at);
-        match shown {
-            Some(shown) => self.add(parent, shown.ino, Kind::File(file.shown_before(shown.file))),
-            None => self.add(parent, number, Kind::File(file)),
-        }
-    }
-
-    /// A directory whose names come from a listing.
-    pub(super) fn listed_directory(
-        &self,
-        source: &Arc<dyn Source>,
-        url: Url,
-        listed_time: Option<ListedTime>,
-    ) -> Directory {
-        let dates = Dates::at(&self.clocks, &url);
-        Directory::listed(Arc::clone(source), url, listed_time, dates)
     }
 
     /// Stores a listing in the catalog, unless the stored one is the same.
@@ -432,16 +392,16 @@ impl Tree {
             );
             return catalog.forget_listing(url);
         };
-        let kept = Kept {
+        let fingerprint = Fingerprint {
             names: xxh3_64(&row.names),
             modified: row.modified,
-            at: clock::now(),
         };
-        let is_there = |before: &Kept| before.says_the_same(&kept) && catalog.has_lately(before.at);
-        if directory.state.read().kept.as_ref().is_some_and(is_there) {
+        let stored = directory.state.read().stored;
+        if stored.is_some_and(|(stored, at)| stored == fingerprint && catalog.has_lately(at)) {
             return;
         }
-        directory.state.write().kept = catalog.keep_listing(url, row).then_some(kept);
+        let now = clock::now();
+        directory.state.write().stored = catalog.keep_listing(url, row).then_some((fingerprint, now));
     }
 
     /// Replaces a changed node by a new node for the new version.
@@ -453,7 +413,7 @@ impl Tree {
         // Locked until the end, so that the node is replaced once.
         let state = directory.state.write();
         let names = state.snapshot().cloned();
-        let place = names.as_ref().and_then(|names| Some((names, names.find(name)?)));
+        let place = names.as_ref().and_then(|names| Some((names, names.listed.find(name)?)));
         let current = place
             .and_then(|(names, at)| names.pinned(at))
             .filter(|node| !node.is_changed() && !node.is_ghost());
@@ -461,9 +421,8 @@ impl Tree {
             return replaced_meanwhile;
         }
         if file.is_directory() {
-            let instead = Kind::Directory(Box::new(self.directory_instead(file)));
-            let number = directory_number(&with_slash(&file.url()));
-            let node = self.add(parent.ino, number, instead);
+            let number = ino::of_directory(&with_slash(&file.url()));
+            let node = self.nodes.add(parent.ino, number, self.directory_instead(file));
             if let Some((names, at)) = place {
                 names.replace(at, Arc::clone(&node));
             }
@@ -474,12 +433,11 @@ impl Tree {
             return node;
         }
         let next = file.next_version();
-        // For an unknown version, the number follows from the node that it replaces.
-        let version = next
-            .version()
-            .map_or_else(|| changed.ino.to_string(), |version| version_text(&version));
-        let number = number(&[file.url().as_str(), &version]);
-        let node = self.add(parent.ino, number, Kind::File(next));
+        let number = match next.version() {
+            Some(version) => ino::of_file(&file.url(), Some(&version)),
+            None => ino::of_successor(&file.url(), changed.ino),
+        };
+        let node = self.nodes.add(parent.ino, number, Kind::File(next));
         if let Some((names, at)) = place {
             names.replace(at, Arc::clone(&node));
         }
@@ -493,12 +451,14 @@ fn stored_before(before: Option<&Snapshot>, entries: &Entries, is_stored: bool) 
     if is_stored {
         return Some(vec![true; entries.len()].into());
     }
-    let before = before.filter(|before| before.has_stored())?;
+    let before = before.filter(|before| before.listed.has_stored())?;
     let mut near = 0;
     let is_stored = |at| {
-        let there = before.find_near(entries.name(at), near);
+        let there = before.listed.find_near(entries.name(at), near);
         let there = there.inspect(|there| near = there + 1);
-        there.is_some_and(|there| before.is_stored(there) && before.entries().is_same_at(there, entries, at))
+        there.is_some_and(|there| {
+            before.listed.is_stored(there) && before.listed.entries().is_same_at(there, entries, at)
+        })
     };
     Some((0..entries.len()).map(is_stored).collect())
 }
@@ -509,14 +469,17 @@ fn stands_in(url: &Url) -> TreeError {
     TreeError::Source(SourceError::not_a_listing(url, why))
 }
 
-impl Node {
-    /// Whether the entry at this position can be the same file or directory as this node.
-    fn still_fits(&self, entries: &Entries, at: usize) -> bool {
-        match &self.kind {
-            Kind::Directory(directory) => {
-                entries.is_directory(at) && directory.url.as_ref().is_some_and(|url| *url == entries.url(at))
-            }
-            Kind::File(file) => !file.is_changed() && file.still_fits(entries, at),
-        }
-    }
+/// Whether a listing may be the successor of these names: see [`Listing::may_follow`].
+fn may_become(names: &Snapshot, listing: &Listing) -> bool {
+    names.len() == 0 || listing.may_follow(|name| names.listed.find(name).is_some())
+}
+
+/// The error of a fetch that the next look-up reports: a refusal that a prefetch received and the server would repeat.
+fn unseen(urgency: Urgency, error: &TreeError) -> Option<TreeError> {
+    let is_lasting = match error {
+        TreeError::NotFound => true,
+        TreeError::Source(error) => !error.is_temporary(),
+        _ => false,
+    };
+    (urgency.is_prefetch() && is_lasting).then(|| error.clone())
 }

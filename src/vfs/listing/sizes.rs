@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::dates::Learnt;
-use crate::vfs::node::{Ino, Kind, Node};
+use crate::vfs::nodes::dates::Learnt;
+use crate::vfs::nodes::ino::Ino;
+use crate::vfs::nodes::node::{Kind, Node};
 use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Tree, TreeError};
 
@@ -42,7 +43,12 @@ impl Tree {
             // Its size is shown as 0, which the kernel does not cache for long, and it can be read in sequence.
             Err(TreeError::SizeUnknown(_)) => Ok(()),
             // Only the date was missing.
-            Err(error) if node.has_exact_size() && !matches!(error, TreeError::NotFound) => Ok(()),
+            Err(error)
+                if node.file().is_some_and(|file| file.exact_size().is_some())
+                    && !matches!(error, TreeError::NotFound) =>
+            {
+                Ok(())
+            }
             resolved => resolved,
         }
     }
@@ -57,7 +63,7 @@ impl Tree {
         };
         let names = directory.last_known();
         let unsized_file = names.as_ref().and_then(|names| {
-            let mut others = (0..names.len()).filter(|&at| !names.has_exact_size(at));
+            let mut others = (0..names.len()).filter(|&at| !names.is_directory(at) && names.exact_size(at).is_none());
             let first = others.clone().next();
             let same = others.find(|&at| names.is_listed_at(at, file.listed_time()));
             Some(self.child(&parent, names, same.or(first)?))
@@ -89,7 +95,7 @@ impl Tree {
         {
             let is_touched = |at: &usize| learnt == Learnt::Clock || names.is_listed_at(*at, file.listed_time());
             let touched = (0..names.len()).filter(is_touched).map(|at| names.ino(at));
-            changed.extend(touched.filter(|&ino| ino != node.ino && self.nodes.is_known(ino)));
+            changed.extend(touched.filter(|&ino| ino != node.ino && self.nodes.table.is_known(ino)));
         }
         if file.has_another_date() {
             changed.push(node.ino);

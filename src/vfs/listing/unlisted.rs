@@ -20,15 +20,16 @@ use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use url::Url;
 
-use super::directory::Directory;
 use super::kinds::with_slash;
 use crate::http::{Origin, redact};
 use crate::origin::Metadata;
 use crate::source::{ListedSize, Name, NameKind, SourceError};
 use crate::util::events;
-use crate::vfs::file::{Known, RemoteFile, version_text};
-use crate::vfs::node::{Kind, Node};
-use crate::vfs::nodes::{directory_number, number};
+use crate::vfs::nodes::directory::CachedLookup;
+use crate::vfs::nodes::ino;
+use crate::vfs::nodes::node::{Directory, Kind, Node};
+use crate::vfs::nodes::remote_file::RemoteFile;
+use crate::vfs::nodes::remote_file::known::Known;
 use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::request::urgency::Urgency;
 use crate::vfs::{Tree, TreeError};
@@ -48,13 +49,6 @@ const REFILL: Duration = Duration::from_secs(10);
 /// Requests that a found name restores. A reader of Zarr looks for `.zarray` and `.zgroup` in each directory, and
 /// finds one of them.
 const HIT: u32 = 4;
-
-/// The cached look-up of an unlisted name.
-pub(in crate::vfs) struct Unlisted {
-    /// `None` if the file does not exist.
-    node: Option<Arc<Node>>,
-    at: Instant,
-}
 
 /// The allowance of one server for unlisted names.
 pub(in crate::vfs) struct Allowance {
@@ -108,8 +102,8 @@ impl Tree {
     ) -> Option<Result<Arc<Node>, TreeError>> {
         let state = directory.state.read();
         match state.unlisted.get(name) {
-            Some(Unlisted { node: None, at }) if at.elapsed() < ABSENT => return Some(Err(TreeError::NotFound)),
-            Some(Unlisted { node: Some(node), at }) if at.elapsed() < self.ttl && !node.is_changed() => {
+            Some(CachedLookup { node: None, at }) if at.elapsed() < ABSENT => return Some(Err(TreeError::NotFound)),
+            Some(CachedLookup { node: Some(node), at }) if at.elapsed() < self.ttl && !node.is_changed() => {
                 return Some(Ok(Arc::clone(node)));
             }
             _ => {}
@@ -162,7 +156,7 @@ impl Tree {
             allowance.lock().found();
             self.unlisted_node(parent, directory, url, was_there, found)
         });
-        let known = Unlisted {
+        let known = CachedLookup {
             node: node.clone(),
             at: Instant::now(),
         };
@@ -186,12 +180,9 @@ impl Tree {
             Found::Directory(below) => {
                 let same = was_there.filter(|node| node.url().as_ref() == Some(&below));
                 return same.unwrap_or_else(|| {
-                    let number = directory_number(&below);
-                    self.add(
-                        parent.ino,
-                        number,
-                        Kind::Directory(Box::new(self.listed_directory(&directory.source, below, None))),
-                    )
+                    let number = ino::of_directory(&below);
+                    self.nodes
+                        .add(parent.ino, number, self.nodes.directory(&directory.source, below, None))
                 });
             }
             Found::File(metadata) => Known::of(metadata),
@@ -205,14 +196,13 @@ impl Tree {
             file.note(known.clone());
             return Arc::clone(node);
         }
-        let text = version.as_ref().map(version_text).unwrap_or_default();
-        let number = number(&[url.as_str(), &text]);
+        let number = ino::of_file(&url, version.as_ref());
         if let Some(Known { version, modified, .. }) = &known {
             self.cache.catalog().keep_file(&url, version.clone(), *modified);
         }
         let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
         let file = RemoteFile::known(&url, known, dates, source);
-        self.add(parent.ino, number, Kind::File(file))
+        self.nodes.add(parent.ino, number, Kind::File(file))
     }
 
     /// Requests the metadata at a URL, with the short wait of a revalidation.
@@ -256,7 +246,7 @@ impl Tree {
         nobodys.set_path(&format!(
             "{}-{:x}",
             url.path().trim_end_matches('/'),
-            number(&[url.as_str()])
+            ino::of_directory(url)
         ));
         let says_absent = match self.probe(&nobodys).await {
             Some(Err(TreeError::NotFound)) => true,

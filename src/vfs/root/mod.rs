@@ -4,33 +4,27 @@
 pub(super) mod top;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::Tree;
-use super::file::{Known, RemoteFile, version_text};
-use super::listing::dates::{Clock, Dates};
-use super::listing::directory::Directory;
-use super::listing::snapshot::Snapshot;
-use super::node::{Kind, Node, ROOT};
-use super::nodes::{directory_number, number};
-use super::per_origin::PerOrigin;
+use super::nodes::dates::{Clocks, Dates};
+use super::nodes::ino::{self, ROOT};
+use super::nodes::listed_names::ListingContext;
+use super::nodes::node::{Directory, Kind, Node, Snapshot};
+use super::nodes::remote_file::RemoteFile;
+use super::nodes::remote_file::known::Known;
 use super::root::top::{Top, TopEntry, TopFound, TopListing};
 use crate::source::Source;
 
 impl Top {
     /// The root node for `top`.
-    pub(super) fn root(&self, clocks: &PerOrigin<Arc<Clock>>) -> Arc<Node> {
-        Arc::new(Node {
-            ino: ROOT,
-            parent: ROOT,
-            kind: Kind::Directory(Box::new(match self {
-                Top::Directory { source, url, .. } => {
-                    Directory::listed(Arc::clone(source), url.clone(), None, Dates::at(clocks, url))
-                }
-                Top::Names(_) => Directory::fixed(),
-            })),
-            references: AtomicU64::new(0),
-        })
+    pub(super) fn root(&self, clocks: &Clocks) -> Arc<Node> {
+        let directory = match self {
+            Top::Directory { source, url, .. } => {
+                Directory::listed(Arc::clone(source), url.clone(), None, Dates::at(clocks, url))
+            }
+            Top::Names(_) => Directory::fixed(),
+        };
+        Arc::new(Node::new(ROOT, ROOT, Kind::Directory(Box::new(directory))))
     }
 }
 
@@ -45,7 +39,9 @@ impl Tree {
                     .into_iter()
                     .map(|(name, TopEntry { source, what, .. })| (name, self.plant_top_entry(source, what)))
                     .collect();
-                directory.set(Snapshot::of_nodes(directory, children), &self.totals);
+                let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
+                let names = Snapshot::of_nodes(ListingContext::unlisted(dates, source), children);
+                directory.state.write().show(Arc::new(names), false, &self.totals);
             }
         }
     }
@@ -53,21 +49,16 @@ impl Tree {
     fn plant_top_entry(self: &Arc<Self>, source: Arc<dyn Source>, what: TopFound) -> Arc<Node> {
         match what {
             TopFound::Directory(url, listing) => {
-                let number = directory_number(&url);
-                let node = self.add(
-                    ROOT,
-                    number,
-                    Kind::Directory(Box::new(self.listed_directory(&source, url, None))),
-                );
+                let number = ino::of_directory(&url);
+                let node = self.nodes.add(ROOT, number, self.nodes.directory(&source, url, None));
                 self.take_top_listing(&node, listing);
                 node
             }
             TopFound::File(url, known) => {
-                let version = known.as_ref().map(|known| version_text(&known.version));
-                let number = number(&[url.as_str(), version.as_deref().unwrap_or_default()]);
-                let dates = Dates::at(&self.clocks, &url);
+                let number = ino::of_file(&url, known.as_ref().map(|known| &known.version));
+                let dates = self.nodes.dates(&url);
                 let file = RemoteFile::known(&url, known.clone(), dates, source);
-                let node = self.add(ROOT, number, Kind::File(file));
+                let node = self.nodes.add(ROOT, number, Kind::File(file));
                 match known {
                     Some(Known { version, at: None, .. }) => {
                         let (tree, asked) = (Arc::clone(self), Arc::clone(&node));

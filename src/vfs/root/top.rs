@@ -14,8 +14,8 @@ use crate::http::{HttpError, HttpErrorKind, redact};
 use crate::origin::Client;
 use crate::source::{Found, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
 use crate::util::events;
-use crate::vfs::file::Known;
 use crate::vfs::listing::stored;
+use crate::vfs::nodes::remote_file::known::Known;
 
 /// What the root of the tree shows.
 pub(crate) enum Top {

@@ -4,7 +4,7 @@
 //!
 //! 1. The server's `Last-Modified`, from HEAD or with its bytes, from this mount or an earlier one.
 //! 2. The listing's date.
-//! 3. [`undated`](crate::vfs::node::undated).
+//! 3. [`undated`](super::attributes::undated).
 //!
 //! A directory has the date from the newest listing. A date does not change while the file is open: `tar` takes a
 //! file whose date moves during a read for a changed one.
@@ -57,7 +57,7 @@ pub(in crate::vfs) struct Clock {
 
 impl Clock {
     /// Learns from a file with both dates. Returns true if listed dates are shown differently from now on.
-    pub(in crate::vfs) fn learn(&self, listed: ListedTime, modified: SystemTime) -> bool {
+    pub(super) fn learn(&self, listed: ListedTime, modified: SystemTime) -> bool {
         let Some(offset) = offset(listed, seconds(modified)) else {
             return false;
         };
@@ -73,7 +73,7 @@ impl Clock {
     }
 
     /// A listed date converted to UTC, as far as the offset is known.
-    pub(in crate::vfs) fn utc(&self, listed: SystemTime) -> SystemTime {
+    pub(super) fn utc(&self, listed: SystemTime) -> SystemTime {
         if !self.is_known() {
             return listed;
         }
@@ -88,10 +88,13 @@ impl Clock {
     }
 
     /// Whether any offset is known.
-    pub(in crate::vfs) fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
     }
 }
+
+/// The clocks of all servers.
+pub(in crate::vfs) type Clocks = PerOrigin<Arc<Clock>>;
 
 /// The dates of the files in one directory.
 pub(in crate::vfs) struct Dates {
@@ -117,12 +120,12 @@ pub(in crate::vfs) enum Learnt {
 
 impl Dates {
     /// The dates of a directory at this URL. Origins beyond [`MOST_ORIGINS`](crate::http::MOST_ORIGINS) share no clock.
-    pub(in crate::vfs) fn at(clocks: &PerOrigin<Arc<Clock>>, url: &Url) -> Arc<Dates> {
+    pub(in crate::vfs) fn at(clocks: &Clocks, url: &Url) -> Arc<Dates> {
         let clock = Origin::of(url).and_then(|origin| clocks.of(&origin, Arc::default));
         Dates::by(clock.unwrap_or_default())
     }
 
-    pub(in crate::vfs) fn by(clock: Arc<Clock>) -> Arc<Dates> {
+    pub(super) fn by(clock: Arc<Clock>) -> Arc<Dates> {
         Arc::new(Dates {
             clock,
             is_mixed: AtomicBool::new(false),
@@ -132,7 +135,7 @@ impl Dates {
     }
 
     /// Learns from a file with both dates.
-    pub(in crate::vfs) fn learn(&self, listed: ListedTime, modified: SystemTime) -> Learnt {
+    pub(super) fn learn(&self, listed: ListedTime, modified: SystemTime) -> Learnt {
         let mut learnt = Learnt::Nothing;
         if !listed.exact && offset(listed, seconds(modified)).is_some() {
             let mut minutes = self.minutes.lock();
@@ -148,7 +151,7 @@ impl Dates {
     }
 
     /// The date to show for a file that has only a listed date.
-    pub(in crate::vfs) fn shown(&self, listed: ListedTime) -> SystemTime {
+    pub(super) fn shown(&self, listed: ListedTime) -> SystemTime {
         let date = self.clock.utc(listed.time);
         if listed.exact {
             return date;
@@ -166,7 +169,7 @@ impl Dates {
     }
 
     /// Whether listed dates can be shown next to the dates that the directory's other files will get.
-    pub(in crate::vfs) fn are_ready(&self) -> bool {
+    pub(super) fn are_ready(&self) -> bool {
         self.clock.is_known() || !self.is_mixed.load(Ordering::Relaxed) || self.is_searched.load(Ordering::Relaxed)
     }
 }

@@ -3,44 +3,24 @@
 //! A node exists while a snapshot pins it, the kernel references it, or a caller holds it. The kernel counts a
 //! reference for each look-up reply and each readdirplus entry, and releases them with FORGET.
 //!
-//! **Numbers follow from what a node is** ([`number`]): its URL and the file's version. So a backup program that
-//! identifies files by inode finds the same numbers after a remount. If two nodes would have one number, the later
-//! one gets another. That happens if a listing has one URL twice, or by a hash collision.
+//! Numbers follow from what a node is ([`ino`](super::ino)). If the number is taken, the node gets another.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
-use url::Url;
 
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::node::{Ino, Node, ROOT};
-
-/// The number of a directory.
-pub(super) fn directory_number(url: &Url) -> Ino {
-    number(&[url.as_str()])
-}
+use super::ino::{Ino, ROOT, number};
+use super::node::Node;
 
 /// Below this many entries the table is not searched for entries of freed nodes.
 const FEW: usize = 4096;
 
 /// The table of nodes.
-pub(super) struct Nodes {
+pub(in crate::vfs) struct NodeTable {
     /// Held for a look-up or a count. No other lock is taken and no node dropped under it.
     inner: RwLock<Inner>,
-}
-
-/// An inode number from the strings that identify a node. From 2 to 2^63 - 1, as some programs keep numbers in signed
-/// columns.
-pub(super) fn number(of: &[&str]) -> Ino {
-    number_of(&of.join("\0"))
-}
-
-/// [`number`] of strings that are joined by NUL.
-pub(super) fn number_of(joined: &str) -> Ino {
-    (xxh3_64(joined.as_bytes()) >> 1).max(ROOT + 1)
 }
 
 /// **An existing node is in one of the two maps.** The kernel may reference a million nodes. Each map takes 17 bytes
@@ -54,7 +34,7 @@ struct Inner {
     full: usize,
 }
 
-impl Drop for Nodes {
+impl Drop for NodeTable {
     /// Leaks the nodes. A tree is dropped when its process ends, and freeing a million nodes would delay the unmount
     /// by seconds.
     fn drop(&mut self) {
@@ -80,7 +60,7 @@ impl Inner {
         let (mut ino, mut tries) = (wanted, 0_u64);
         while ino <= ROOT || self.is_taken(ino) {
             tries += 1;
-            ino = number(&[&wanted.to_string(), &tries.to_string()]);
+            ino = number(&format!("{wanted}\0{tries}"));
         }
         let node = Arc::new(make(ino));
         if self.others.len() >= self.full {
@@ -93,11 +73,11 @@ impl Inner {
     }
 }
 
-impl Nodes {
+impl NodeTable {
     /// A table with the root alone. The kernel references the root without a look-up and never forgets it.
-    pub(super) fn of(root: &Arc<Node>) -> Nodes {
+    pub(super) fn of(root: &Arc<Node>) -> NodeTable {
         root.references.store(1, Ordering::Relaxed);
-        Nodes {
+        NodeTable {
             inner: RwLock::new(Inner {
                 known: HashMap::from([(ROOT, Arc::clone(root))]),
                 others: HashMap::new(),
@@ -119,11 +99,7 @@ impl Nodes {
         is_it: impl Fn(&Node) -> bool,
         make: impl FnOnce(Ino) -> Node,
     ) -> Arc<Node> {
-        if let Some(node) = self.get(wanted).filter(|node| is_it(node)) {
-            return node;
-        }
         let mut inner = self.inner.write();
-        // Another thread may have added it meanwhile.
         match inner.get(wanted) {
             Some(node) if is_it(&node) => node,
             _ => inner.add(wanted, make),
@@ -136,19 +112,19 @@ impl Nodes {
     }
 
     /// All existing nodes.
-    pub(super) fn all(&self) -> Vec<Arc<Node>> {
+    pub(in crate::vfs) fn all(&self) -> Vec<Arc<Node>> {
         let inner = self.inner.read();
         let others = inner.others.values().filter_map(Weak::upgrade);
         inner.known.values().cloned().chain(others).collect()
     }
 
     /// Whether the kernel references the node with this number.
-    pub(super) fn is_known(&self, ino: Ino) -> bool {
+    pub(in crate::vfs) fn is_known(&self, ino: Ino) -> bool {
         self.inner.read().known.contains_key(&ino)
     }
 
     /// Counts one kernel reference.
-    pub(super) fn refer(&self, node: &Arc<Node>) {
+    pub(in crate::vfs) fn refer(&self, node: &Arc<Node>) {
         let mut inner = self.inner.write();
         node.references.fetch_add(1, Ordering::Relaxed);
         if !inner.known.contains_key(&node.ino) {
@@ -158,7 +134,7 @@ impl Nodes {
     }
 
     /// Releases `references` kernel references. Returns the node if none is left, to be dropped without the lock.
-    pub(super) fn forget(&self, ino: Ino, references: u64) -> Option<Arc<Node>> {
+    pub(in crate::vfs) fn forget(&self, ino: Ino, references: u64) -> Option<Arc<Node>> {
         if ino == ROOT {
             return None;
         }
@@ -191,23 +167,15 @@ impl Nodes {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use super::*;
-    use crate::vfs::listing::directory::Directory;
-    use crate::vfs::node::Kind;
+    use crate::vfs::nodes::node::{Directory, Kind};
 
     fn make(ino: Ino) -> Node {
-        Node {
-            ino,
-            parent: ROOT,
-            references: AtomicU64::new(0),
-            kind: Kind::Directory(Box::new(Directory::fixed())),
-        }
+        Node::new(ino, ROOT, Kind::Directory(Box::new(Directory::fixed())))
     }
 
-    fn nodes() -> Nodes {
-        Nodes::of(&Arc::new(make(ROOT)))
+    fn nodes() -> NodeTable {
+        NodeTable::of(&Arc::new(make(ROOT)))
     }
 
     #[test]

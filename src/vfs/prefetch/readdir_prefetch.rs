@@ -15,12 +15,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::directory::Directory;
-use super::snapshot::Order;
+use super::walk_order::Walked;
 use crate::cache::{CacheEntry, Priority, SMALL_FILE};
-use crate::vfs::node::{Ino, Kind, Node, ROOT};
+use crate::vfs::Tree;
+use crate::vfs::nodes::ino::{Ino, ROOT};
+use crate::vfs::nodes::listed_names::Order;
+use crate::vfs::nodes::node::{Kind, Node, Snapshot};
 use crate::vfs::request::urgency::Urgency;
-use crate::vfs::{Snapshot, Tree};
 
 /// Most listings prefetched ahead. [`crate::vfs::request::limiter::METADATA_CONNECTIONS`] of them are in flight at a time; the others
 /// wait, so that the next starts the moment one ends.
@@ -162,9 +163,9 @@ impl Tree {
     /// by.
     fn comes_next(&self, last: &Node, now: &Node, order: Order) -> bool {
         if now.parent == last.ino {
-            let names = snapshot_of(last);
+            let names = last.last_known();
             return names.is_some_and(|names| {
-                let mut near = names.directories_after(order, None).take(NEAR);
+                let mut near = Walked { names: &names, order }.directories_after(None).take(NEAR);
                 near.any(|at| names.ino(at) == now.ino)
             });
         }
@@ -175,8 +176,10 @@ impl Tree {
                 return false;
             };
             if parent.ino == now.parent {
-                let names = snapshot_of(&parent);
-                return names.is_some_and(|names| names.are_directories_near(order, node.ino, now.ino, NEAR));
+                let names = parent.last_known();
+                return names.is_some_and(|names| {
+                    Walked { names: &names, order }.are_directories_near(node.ino, now.ino, NEAR)
+                });
             }
             at = parent.ino;
         }
@@ -196,12 +199,12 @@ impl Tree {
         let mut at = Arc::clone(node);
         while ahead.goes_on() && at.ino != ROOT {
             let Some(parent) = self.node(at.parent) else { break };
-            if let Some(names) = snapshot_of(&parent) {
-                for sibling in names.directories_after(order, Some(at.ino)) {
+            if let Some(names) = parent.last_known() {
+                for sibling in (Walked { names: &names, order }).directories_after(Some(at.ino)) {
                     if !ahead.goes_on() {
                         break;
                     }
-                    self.collect(&self.child(&parent, &names, sibling), &mut ahead);
+                    self.collect(&self.nodes.child(&parent, &names, sibling), &mut ahead);
                 }
             }
             at = parent;
@@ -214,7 +217,7 @@ impl Tree {
             return;
         }
         ahead.patience -= 1;
-        match self.list_now(node) {
+        match node.list_now() {
             None if has_failed(node) => {}
             None => ahead.found.push(Arc::clone(node)),
             Some(_) => self.collect_below(node, ahead),
@@ -222,12 +225,16 @@ impl Tree {
     }
 
     fn collect_below(&self, node: &Node, ahead: &mut Ahead) {
-        let Some(names) = snapshot_of(node) else { return };
-        for child in names.directories_after(ahead.order, None) {
+        let Some(names) = node.last_known() else { return };
+        let walked = Walked {
+            names: &names,
+            order: ahead.order,
+        };
+        for child in walked.directories_after(None) {
             if !ahead.goes_on() {
                 return;
             }
-            self.collect(&self.child(node, &names, child), ahead);
+            self.collect(&self.nodes.child(node, &names, child), ahead);
         }
     }
 
@@ -238,7 +245,7 @@ impl Tree {
             return None;
         }
         let parent = self.node(node.parent)?;
-        let names = snapshot_of(&parent)?;
+        let names = parent.last_known()?;
         let step = self
             .file_walks
             .lock()
@@ -247,7 +254,7 @@ impl Tree {
             self.cache.manager().end_read_ahead(entry.id);
         }
         for (rank, at) in step.fetch {
-            let node = self.child(&parent, &names, at);
+            let node = self.nodes.child(&parent, &names, at);
             let (tree, directory) = (Arc::clone(self), parent.ino);
             self.runtime.spawn(async move {
                 let Ok(entry) = tree.open_for(&node, Urgency::Prefetching).await else {
@@ -366,21 +373,22 @@ impl FileWalk {
             return nothing(self.serial);
         }
         let goes_on = self.pace.orders(self.order).find_map(|order| {
-            let (last, rank) = names.rank(order, self.last?).zip(names.rank(order, now))?;
-            (names.next_file(order, last) == Some(rank)).then_some((order, rank))
+            let walked = Walked { names, order };
+            let (last, rank) = walked.rank(self.last?).zip(walked.rank(now))?;
+            (walked.next_file(last) == Some(rank)).then_some((walked, rank))
         });
         self.last = Some(now);
         self.pace = self.pace.after(goes_on.is_some());
-        let Some((order, rank)) = goes_on else {
+        let Some((walked, rank)) = goes_on else {
             (self.looked_at, self.serial, self.reached) = (0, next, None);
             let drop = self.ahead.drain(..).map(|(_, entry)| entry).collect();
             return Step { drop, ..nothing(next) };
         };
-        if order != self.order {
+        if walked.order != self.order {
             // The old value counts ranks of the other order.
             self.looked_at = 0;
         }
-        (self.order, self.reached) = (order, Some(rank));
+        (self.order, self.reached) = (walked.order, Some(rank));
         let (behind, ahead) = self.ahead.drain(..).partition(|(at, _)| *at <= rank);
         self.ahead = ahead;
         let behind: Vec<_> = behind;
@@ -390,7 +398,7 @@ impl FileWalk {
         self.looked_at = self.looked_at.max(until);
         Step {
             reached: reached.map(|(_, entry)| entry),
-            fetch: names.small_files(order, from, until, SMALL_FILE),
+            fetch: walked.small_files(from, until, SMALL_FILE),
             ..nothing(self.serial)
         }
     }
@@ -398,13 +406,6 @@ impl FileWalk {
 
 fn has_failed(node: &Node) -> bool {
     matches!(&node.kind, Kind::Directory(directory) if directory.has_failed())
-}
-
-fn snapshot_of(node: &Node) -> Option<Arc<Snapshot>> {
-    match &node.kind {
-        Kind::Directory(directory) => Directory::last_known(directory),
-        Kind::File(_) => None,
-    }
 }
 
 #[cfg(test)]

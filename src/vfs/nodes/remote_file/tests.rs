@@ -3,6 +3,7 @@
 use super::*;
 use crate::http::Validator;
 use crate::source::{Entry, Name, SingleFile};
+use crate::vfs::nodes::node::Node;
 
 /// A listing with a file of this size.
 fn entries(size: u64) -> Entries {
@@ -21,7 +22,7 @@ fn entries(size: u64) -> Entries {
 fn file(size: u64) -> RemoteFile {
     let entries = entries(size);
     let context = ListingContext::new(&entries, Dates::by(Arc::default()), Arc::new(SingleFile));
-    RemoteFile::listed(context, &entries, 0)
+    RemoteFile::listed(&ListedNames::new(entries, context, None, None), 0)
 }
 
 /// Bounds the memory of a file that the kernel references.
@@ -30,7 +31,7 @@ fn node_of_a_file_is_small() {
     assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
     let file = file(3);
     file.attributes(2);
-    assert!(!file.is_told_of(), "what was shown of it takes no state");
+    assert!(!file.has_own_state(), "its shown size takes no state");
     assert_eq!(file.look(|state| state.shown_size), Some(3));
 }
 

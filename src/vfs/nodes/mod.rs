@@ -1,0 +1,18 @@
+//! The data of the tree: nodes, the names in directories, and what is known of each file. Nothing here asks an origin.
+//!
+//! From the ground up: [`listed_names`] are the packed names of one listing; a [`remote_file`] is one version of a file;
+//! a [`snapshot`] shows names and pins their nodes; a [`directory`] has a snapshot. A [`node`] is a directory or a file.
+//! The [`store`] creates the nodes of listed names, and its [`table`] finds them by inode number.
+
+pub(super) mod attributes;
+pub(super) mod dates;
+pub(super) mod directory;
+mod freshness;
+pub(super) mod ino;
+pub(super) mod listed_names;
+pub(super) mod node;
+pub(super) mod remote_file;
+mod snapshot;
+pub(super) mod store;
+mod table;
+pub(super) mod totals;
