@@ -42,7 +42,7 @@ bench-quick: cargo ## The same in two minutes, with less of everything
 
 demo: cargo ## Mount a small sample server's files and look around
 	scripts/install-deps.sh demo
-	$(CARGO) build --release --bins --example sample_origin
+	$(CARGO) build --release --workspace --bins
 	scripts/demo.sh
 
 demo-stop: ## End the demo
@@ -70,11 +70,11 @@ uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(BASHDIR)/fetchfs $(DESTDIR)$(ZSHDIR)/_fetchfs $(DESTDIR)$(FISHDIR)/fetchfs.fish
 
 fmt: cargo ## Format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint: cargo ## What CI insists on besides the tests
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 deny: cargo ## Check licences and origins of what fetchfs is built from, by cargo-deny, which is built first where it is missing
 	@command -v cargo-deny >/dev/null || [ -x $(TOOLS)/bin/cargo-deny ] || $(CARGO) install --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)

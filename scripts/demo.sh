@@ -4,14 +4,14 @@
 #   scripts/demo.sh         start; an earlier demo is replaced
 #   scripts/demo.sh stop    unmount, end the server, remove the demo's directory
 #
-# Needs what `cargo build --release --bin fetchfs --example sample_origin` makes. Runs as root, and as an ordinary user
+# Needs what `cargo build --release --workspace --bins` makes. Runs as root, and as an ordinary user
 # with fusermount3. FETCHFS_BIN, SAMPLE_ORIGIN_BIN and FETCHFS_DEMO_DIR name other places.
 set -euo pipefail
 
 project=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$project/target}/release
 fetchfs_bin=$(realpath -m "${FETCHFS_BIN:-$target/fetchfs}")
-origin_bin=$(realpath -m "${SAMPLE_ORIGIN_BIN:-$target/examples/sample_origin}")
+origin_bin=$(realpath -m "${SAMPLE_ORIGIN_BIN:-$target/sample_origin}")
 demo=${FETCHFS_DEMO_DIR:-${TMPDIR:-/tmp}/fetchfs-demo-$(id -u)}
 
 fail() {
@@ -65,7 +65,7 @@ stop() {
 
 start() {
     [ -x "$fetchfs_bin" ] && [ -x "$origin_bin" ] ||
-        fail "build it first: cargo build --release --bin fetchfs --example sample_origin"
+        fail "build it first: cargo build --release --workspace --bins"
     stop
     mkdir -m 700 "$demo"
     cd "$demo"

@@ -1,14 +1,14 @@
 //! A small web server to try fetchfs on: `make demo` mounts it.
 //!
 //! ```text
-//! cargo run --example sample_origin -- [--port PORT] [--log FILE]
+//! cargo run --package sample-origin -- [--port PORT] [--log FILE]
 //! ```
 //!
 //! It prints its URL on one line and serves until SIGTERM or SIGINT. What it serves is made as it is asked for: a
 //! gigabyte of noise, a few texts, and a melody to hear. It is the server of the tests (`tests/origin`), without its
 //! faults.
 
-#[path = "../tests/origin/mod.rs"]
+#[path = "../../tests/origin/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the demo needs no faults")]
 mod origin;
 
