@@ -29,6 +29,6 @@ pub(crate) use cookies::{CookieError, CookieJar};
 pub(crate) use error::{HttpError, HttpErrorKind};
 pub(crate) use origin::MOST_ORIGINS;
 pub use origin::Origin;
-pub(crate) use redact::{RedactedUrl, redact};
+pub(crate) use redact::{RedactedUrl, redact, strip};
 pub use response::version::{Validator, Version};
 pub(crate) use secret::Secret;

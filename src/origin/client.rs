@@ -254,8 +254,13 @@ pub(crate) fn as_directory(url: &Url) -> Url {
     directory
 }
 
-/// The parent directory's URL; `None` for the root of a server.
+/// The parent directory's URL; `None` for the root of a server. For a directory in a document, which the server does not
+/// know, the server's root.
 fn directory_of(url: &Url) -> Option<Url> {
+    if let Some((_, requests)) = url.scheme().split_once('+') {
+        let root = format!("{requests}{}", &url.as_str()[url.scheme().len()..]);
+        return Url::parse(&root).ok()?.join("/").ok();
+    }
     let above = if url.path().ends_with('/') { ".." } else { "." };
     url.join(above).ok().filter(|directory| directory.path() != url.path())
 }

@@ -46,6 +46,8 @@ pub(crate) struct AnswerHead {
     pub is_page_by_name: bool,
     /// Counted from the moment at which the head was read.
     pub retry_after: Option<Duration>,
+    /// The URL of the Metalink that describes the resource, by this response or a redirect to it.
+    pub described_by: Option<Box<Url>>,
 }
 
 impl AnswerHead {
@@ -70,6 +72,7 @@ impl AnswerHead {
             is_elsewhere: false,
             is_page_by_name: false,
             retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
+            described_by: None,
         }
     }
 

@@ -4,6 +4,7 @@
 pub(crate) mod coding;
 pub(crate) mod disposition;
 pub(crate) mod head;
+pub(crate) mod link;
 pub(crate) mod location;
 pub(crate) mod malformed_head;
 pub(crate) mod validation;

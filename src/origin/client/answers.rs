@@ -25,6 +25,8 @@ pub struct Metadata {
     pub modified: Option<SystemTime>,
     /// Media type without parameters, in lower case.
     pub content_type: Option<String>,
+    /// The URL of the Metalink that describes the file, if the server names one.
+    pub described_by: Option<Box<Url>>,
 }
 
 /// The answer to a request for a range.
@@ -83,6 +85,7 @@ impl Metadata {
             validator,
             modified: head.modified(),
             content_type: head.content_type.clone(),
+            described_by: head.described_by.clone(),
         }
     }
 

@@ -58,13 +58,6 @@ pub(crate) struct Document {
     /// The URL after all redirects: the base of relative links.
     pub url: Url,
     /// One of [`DocumentRequest::accepts`].
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the first kind of source that accepts several statuses reads it"
-        )
-    )]
     pub status: u16,
     /// The response's headers.
     pub headers: HeaderMap,

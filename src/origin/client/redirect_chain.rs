@@ -24,7 +24,7 @@ use crate::http::{
     auth::Shown,
     error::{classify, ended_unanswered, is_no_http, refuses_http1},
     redact::{redact, strip},
-    response::{head::AnswerHead, location::target, malformed_head::odd_line},
+    response::{head::AnswerHead, link::described_by, location::target, malformed_head::odd_line},
 };
 use crate::origin::{
     Client,
@@ -162,9 +162,8 @@ impl Client {
             let from = known
                 .as_ref()
                 .filter(|known| !lacking.is_empty() && !lacking.contains(known));
-            let answer = self
-                .hops(class, route, &request, from.unwrap_or(asked), &mut last)
-                .await;
+            // Boxed, because it is larger than all that awaits it: the stack of a thread holds a dozen of such frames.
+            let answer = Box::pin(self.hops(class, route, &request, from.unwrap_or(asked), &mut last)).await;
             let is_other = last != *asked && !lacking.contains(&last);
             match answer {
                 Ok(mut answer) if matches!(answer.head.status, 404 | 410) && (is_other || !lacking.is_empty()) => {
@@ -208,11 +207,17 @@ impl Client {
             return Err(HttpError { kind, url });
         }
         let most = self.shared.config.max_redirects;
+        let mut metalink = None;
         for _ in 0..=most {
             last.clone_from(&url);
             let mut answer = self.hop(class, request, url.clone()).await?;
+            // A redirector to mirrors names it, and the mirrors know nothing of it.
+            metalink = metalink.or_else(|| described_by(answer.response.headers(), &url));
             match redirect(&answer) {
-                None => return Ok(answer),
+                None => {
+                    answer.head.described_by = metalink;
+                    return Ok(answer);
+                }
                 Some(Ok(target)) => {
                     log::debug!("{} redirects to {}", redact(&url), redact(&target));
                     self.finish(&mut answer.response).await;

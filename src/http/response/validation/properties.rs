@@ -65,6 +65,7 @@ fn any_head() -> impl Strategy<Value = AnswerHead> {
                     is_elsewhere,
                     is_page_by_name: false,
                     retry_after: None,
+                    described_by: None,
                 }
             },
         )
