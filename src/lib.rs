@@ -123,6 +123,8 @@ pub mod internals {
     pub use crate::http::fuzzing;
     pub use crate::http::{HttpConfig, Origin, Validator, Version};
     pub use crate::origin::{Client, Content, ListedSize};
+    #[cfg(any(test, fuzzing))]
+    pub use crate::source::fuzzing as documents;
     pub use crate::source::{ListingConfig, data_index, index_page, webdav};
     pub use crate::util::events;
 }

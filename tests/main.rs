@@ -23,6 +23,7 @@ mod control;
 mod crash;
 mod data_listings;
 mod disk_failures;
+mod documents;
 mod filesystem;
 mod full_disk;
 mod harness;

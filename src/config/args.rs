@@ -48,12 +48,13 @@ pub(crate) struct MountArgs {
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,
 
-    /// What the sources are: index (of a directory) or file
+    /// What the sources are, where their URLs and first answers do not show it
     ///
     /// Without this option, a URL that ends in / is an index page, and so is one that redirects to such a URL or whose
     /// page says that it is an index; any other is a file. An index page is asked for with a / at the end of its URL.
     /// The option is needed for an index page that does not say so, if the URL has no /, and for a file whose URL ends
-    /// in /, or that is an index page itself.
+    /// in /, or that is an index page itself. Lists of URLs, playlists, Metalinks and items of archive.org are recognised
+    /// by URL, media type and content; docs/sources.md has the rules.
     ///
     /// Default: what the first answer of each source's server shows.
     #[arg(

@@ -75,6 +75,8 @@ pub(crate) struct MountConfig {
     pub engine: EngineConfig,
     /// Which links of index pages become entries.
     pub listings: ListingConfig,
+    /// Countries whose mirrors in a Metalink are preferred, in lower case, the most preferred first.
+    pub metalink_locations: Vec<String>,
     /// How long listings and attributes are used without a new request; zero means not at all. Default: 10 s.
     pub attr_ttl: Duration,
     /// True if single files get the names that their servers give them (Content-Disposition).
@@ -112,6 +114,7 @@ impl MountConfig {
             mountpoint,
             engine,
             listings: ListingConfig::default(),
+            metalink_locations: Vec::new(),
             attr_ttl: ATTR_TTL,
             content_disposition: false,
             allow_other: false,

@@ -70,6 +70,13 @@ pub(super) struct NetworkArgs {
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(super) mirror: Vec<String>,
 
+    /// Countries whose mirrors in a Metalink are preferred: de, or de,fr
+    ///
+    /// Codes of two letters, the most preferred first. The other mirrors follow, and within a country the Metalink's own
+    /// order counts.
+    #[arg(long, value_name = "COUNTRY", value_parser = units::countries, help_heading = "Network")]
+    pub(super) metalink_location: Option<String>,
+
     /// Maximum number of redirects of one request
     #[arg(long, value_name = "N", default_value = "10", help_heading = "Network")]
     pub(super) max_redirects: u16,

@@ -80,6 +80,11 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         external_links: args.network.external_links,
         query_links: args.network.query_links,
     };
+    let metalink_locations = args.network.metalink_location.iter();
+    let metalink_locations = metalink_locations
+        .flat_map(|all| all.split(','))
+        .map(str::to_owned)
+        .collect();
     let http = HttpConfig {
         timeout: args.timeout,
         max_connections: args.max_connections.into(),
@@ -106,6 +111,7 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
             read_timeout: args.read_timeout,
         },
         listings,
+        metalink_locations,
         attr_ttl: args.attr_ttl,
         content_disposition: args.content_disposition,
         allow_other: args.allow_other,

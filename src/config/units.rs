@@ -72,6 +72,16 @@ pub(super) fn share_above_zero(text: &str) -> Result<Share, String> {
     }
 }
 
+/// Codes of countries (ISO 3166-1 alpha-2) with commas between them, in lower case.
+pub(super) fn countries(text: &str) -> Result<String, String> {
+    let is_code = |code: &str| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let codes: Vec<String> = text.split(',').map(|code| code.trim().to_ascii_lowercase()).collect();
+    match codes.iter().all(|code| is_code(code)) {
+        true => Ok(codes.join(",")),
+        false => Err("not codes of countries; write two letters each, for example de,fr".to_owned()),
+    }
+}
+
 /// Bytes per second: a [`size`], with or without `/s`. `0` means no limit.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     let text = text.trim();
@@ -139,6 +149,14 @@ pub(super) fn group(text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn countries_have_two_letters() {
+        assert_eq!(countries("DE, fr").as_deref(), Ok("de,fr"));
+        for wrong in ["", "deu", "de,", "d1", "de;fr"] {
+            assert!(countries(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_lone_letter_counts_in_powers_of_two() {

@@ -23,6 +23,8 @@ const TRIES: u32 = 5;
 /// A file or directory that a request names.
 struct Named {
     path: TreePath,
+    /// The path that the user has named: this one, or a directory above it.
+    asked: TreePath,
     node: Arc<Node>,
     /// The URL under which the cache stores it.
     url: Url,
@@ -31,11 +33,13 @@ struct Named {
 impl Control {
     pub(super) async fn pin(&self, paths: Vec<TreePath>, fetch: bool) -> Reply {
         let (named, mut failures) = self.named(paths).await;
-        let mut pinned = Vec::new();
-        for Named { path, node, url } in named {
+        let named = self.with_files(named, &mut failures).await;
+        let mut pinned: Vec<TreePath> = Vec::new();
+        for Named { path, asked, node, url } in named {
             let is_directory = node.is_directory();
             match self.with_cache(move |cache| cache.pin(&url, is_directory)).await {
-                Some(true) => pinned.push(path),
+                Some(true) if pinned.last() == Some(&asked) => {}
+                Some(true) => pinned.push(asked),
                 Some(false) => failures.push(Failure {
                     path,
                     reason: NOT_RECORDED.to_owned(),
@@ -59,6 +63,7 @@ impl Control {
 
     pub(super) async fn unpin(&self, paths: Vec<TreePath>) -> Reply {
         let (named, mut failures) = self.named(paths).await;
+        let named = self.with_files(named, &mut failures).await;
         for Named { path, url, .. } in named {
             let reason = match self.with_cache(move |cache| cache.unpin(&url)).await {
                 Some(Unpinned::Done) => continue,
@@ -84,13 +89,15 @@ impl Control {
     pub(super) async fn evict(&self, paths: Vec<TreePath>, recursive: bool, force: bool) -> Reply {
         let (named, mut failures) = self.named(paths).await;
         let (mut files, mut bytes) = (0, 0);
-        for Named { path, node, url } in named {
+        let (named, refused): (Vec<_>, Vec<_>) = named
+            .into_iter()
+            .partition(|named| recursive || !named.node.is_directory());
+        failures.extend(refused.into_iter().map(|Named { path, .. }| Failure {
+            path,
+            reason: "it is a directory; use --recursive to evict the files below it".to_owned(),
+        }));
+        for Named { path, node, url, .. } in self.with_files(named, &mut failures).await {
             let is_directory = node.is_directory();
-            if is_directory && !recursive {
-                let reason = "it is a directory; use --recursive to evict the files below it".to_owned();
-                failures.push(Failure { path, reason });
-                continue;
-            }
             let Some(evicted) = self.evict_one(url, is_directory, force).await else {
                 failures.push(ending(path));
                 continue;
@@ -121,20 +128,59 @@ impl Control {
         Some(all)
     }
 
+    /// Replaces each directory in a document by the files below it: their URLs do not begin with its own, by which the
+    /// cache knows what is below a directory.
+    async fn with_files(&self, named: Vec<Named>, failures: &mut Vec<Failure>) -> Vec<Named> {
+        let (mut all, mut left) = (Vec::new(), named);
+        left.reverse();
+        while let Some(next) = left.pop() {
+            if !next.node.is_directory() || !is_in_document(&next.url) {
+                all.push(next);
+                continue;
+            }
+            match self.tree.list(&next.node).await {
+                Ok(names) => left.extend((0..names.len()).rev().filter_map(|at| {
+                    let node = self.tree.child(&next.node, &names, at);
+                    Some(Named {
+                        path: next.path.join(names.name(at)),
+                        asked: next.asked.clone(),
+                        url: node.url()?,
+                        node,
+                    })
+                })),
+                Err(error) => failures.push(Failure {
+                    path: next.path,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        all
+    }
+
     /// Looks paths up. The root of a mount of several sources stands for all of them.
     async fn named(&self, paths: Vec<TreePath>) -> (Vec<Named>, Vec<Failure>) {
         let (mut named, mut failures) = (Vec::new(), Vec::new());
         for path in paths {
             match self.tree.find(path.names()).await {
                 Ok((_, node)) => match node.url() {
-                    Some(url) => named.push(Named { path, node, url }),
+                    Some(url) => named.push(Named {
+                        asked: path.clone(),
+                        path,
+                        node,
+                        url,
+                    }),
                     None => {
                         let names = node.list_now().and_then(Result::ok);
                         if let Some(names) = names {
                             named.extend((0..names.len()).filter_map(|at| {
                                 let (path, node) = (path.join(names.name(at)), self.tree.child(&node, &names, at));
                                 let url = node.url()?;
-                                Some(Named { path, node, url })
+                                Some(Named {
+                                    asked: path.clone(),
+                                    path,
+                                    node,
+                                    url,
+                                })
                             }));
                         }
                     }
@@ -147,6 +193,11 @@ impl Control {
         }
         (named, failures)
     }
+}
+
+/// Returns true if this is the URL of a directory that only a document describes.
+fn is_in_document(url: &Url) -> bool {
+    url.scheme().contains('+')
 }
 
 /// The failures to report for what an eviction left: one sentence for each reason.

@@ -11,7 +11,7 @@ use crate::cache::ChunkSize;
 use crate::cache::quota::Share;
 use crate::config::{ATTR_TTL, EngineConfig, default_cache_dir, parse_source, shown};
 use crate::engine::Engine;
-use crate::source::{ListingConfig, Sources};
+use crate::source::{SourceConfig, Sources};
 use crate::vfs::{Top, Tree, TreeConfig};
 
 /// A cache folder that is open, and the threads and connections that fill it.
@@ -202,7 +202,7 @@ impl CacheBuilder {
         let tree = Tree::new(
             Arc::clone(engine.cache()),
             client.clone(),
-            Sources::new(&client, ListingConfig::default(), None),
+            Sources::new(&client, &SourceConfig::default(), None),
             tree_config,
             Top::Names(Vec::new()),
             engine.runtime().clone(),

@@ -25,7 +25,7 @@ use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::engine::{Engine, HOUSEKEEPING};
 use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
-use crate::source::Sources;
+use crate::source::{SourceConfig, Sources};
 use crate::util::clock;
 use crate::util::events;
 use crate::vfs::{Naming, Top, Tree, TreeConfig};
@@ -79,7 +79,12 @@ impl Prepared {
     /// # Errors
     /// If a source can't be mounted, or the system refuses threads.
     pub(crate) fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
-        let sources = Sources::new(engine.client(), config.listings, config.kind.as_deref());
+        let sources = SourceConfig {
+            listings: config.listings,
+            ttl: config.attr_ttl,
+            metalink_locations: config.metalink_locations.clone(),
+        };
+        let sources = Sources::new(engine.client(), &sources, config.kind.as_deref());
         let top = ask_sources(config, engine, &sources)?;
         let kinds = top.kinds();
         let connection = Connection::new().context("can't start the thread that ends waits")?;

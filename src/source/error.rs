@@ -71,6 +71,17 @@ impl SourceError {
         }
     }
 
+    /// An answer that was understood has no such directory.
+    pub(crate) fn not_found(url: &Url) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::NotFound,
+            cause: Cause::Source {
+                url: redact(url),
+                reason: "there is no such directory any more".to_owned(),
+            },
+        }
+    }
+
     /// The kind of failure.
     pub(crate) fn kind(&self) -> SourceErrorKind {
         self.kind

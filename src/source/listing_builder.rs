@@ -103,9 +103,11 @@ impl ListingBuilder {
             refused,
             queries,
             elsewhere,
+            unsupported,
+            private,
             both: _,
         } = self.left_out;
-        self.entries.len() + refused + queries + elsewhere >= self.most
+        self.entries.len() + refused + queries + elsewhere + unsupported + private >= self.most
     }
 
     fn repeat(&mut self, index: usize, url: &Url, kind: EntryKind, modified: Option<ListedTime>) {

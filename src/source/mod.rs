@@ -12,13 +12,20 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 pub mod data_index;
 mod date;
+pub(crate) mod document;
 mod entries;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod index_page;
+mod list;
 mod listing_builder;
+mod m3u;
+mod metalink;
 mod name_index;
 pub(crate) mod registry;
 mod segment;
@@ -30,8 +37,9 @@ use std::future::Future;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 pub(crate) use crate::origin::{ListedSize, Published};
@@ -64,6 +72,27 @@ impl Default for ListingConfig {
             max_entries: 1_000_000,
             external_links: false,
             query_links: false,
+        }
+    }
+}
+
+/// Settings of a mount's sources.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceConfig {
+    /// Which entries listings have.
+    pub listings: ListingConfig,
+    /// How long a document counts as fresh for the directories in it. Default: 10 s.
+    pub ttl: Duration,
+    /// Countries whose mirrors in a Metalink are preferred, in lower case, the most preferred first. Default: none.
+    pub metalink_locations: Vec<String>,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        SourceConfig {
+            listings: ListingConfig::default(),
+            ttl: Duration::from_secs(10),
+            metalink_locations: Vec::new(),
         }
     }
 }
@@ -101,6 +130,19 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// If the origin is unreachable, refuses, or responds with something else than a listing.
     /// [`SourceErrorKind::NotFound`] only if it says that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>>;
+
+    /// How long the listing of a directory that was just requested counts as fresh, if the user's setting is `ttl`. Less if
+    /// it comes from a document that was requested before.
+    fn fresh_for(&self, _directory: &Url, ttl: Duration) -> Duration {
+        ttl
+    }
+
+    /// Passes to `store` the listings that came with the one of `directory` and were not stored yet. `store` returns
+    /// false for one that has to be stored later.
+    fn store_others(&self, _directory: &Url, _store: &mut dyn FnMut(&Url, &Listing) -> bool) {}
+
+    /// The user wants to see what is new: no earlier answer counts as fresh any more.
+    fn expire(&self) {}
 
     /// Returns true if a listing may lack names that exist. Then a look-up of such a name asks the origin for it.
     fn may_omit_names(&self) -> bool {
@@ -175,6 +217,10 @@ pub struct LeftOut {
     pub elsewhere: usize,
     /// Files that share a directory's name: the directory is shown.
     pub both: usize,
+    /// Files in a document whose URLs are not of http or https.
+    pub unsupported: usize,
+    /// Files that their server does not give to the public.
+    pub private: usize,
 }
 
 impl LeftOut {
@@ -190,6 +236,8 @@ impl LeftOut {
         change(&mut self.queries, before.queries, now.queries);
         change(&mut self.elsewhere, before.elsewhere, now.elsewhere);
         change(&mut self.both, before.both, now.both);
+        change(&mut self.unsupported, before.unsupported, now.unsupported);
+        change(&mut self.private, before.private, now.private);
     }
 }
 
@@ -211,6 +259,8 @@ impl fmt::Display for LeftOut {
             ),
             (self.refused, "name", "names", " (invalid file name)"),
             (self.both, "file", "files", " (same name as a directory)"),
+            (self.unsupported, "file", "files", " (no URL of http or https)"),
+            (self.private, "file", "files", " (not public)"),
         ];
         let mut is_first = true;
         for (number, one, many, why) in parts.into_iter().filter(|(number, ..)| *number > 0) {
@@ -304,6 +354,15 @@ impl Name {
         fits.then(|| Name(OsString::from_vec(bytes)))
     }
 
+    /// The name that a URL gives: the last part of its path that is not empty, percent-decoded; the host's name without
+    /// one. `None` if that can't be shown.
+    pub fn of_url(url: &Url) -> Option<Name> {
+        match url.path_segments()?.rfind(|segment| !segment.is_empty()) {
+            Some(segment) => Name::new(percent_decode_str(segment).collect()),
+            None => Name::new(url.host_str()?.as_bytes().to_vec()),
+        }
+    }
+
     /// The name in the mount.
     pub fn as_os_str(&self) -> &OsStr {
         &self.0
@@ -312,5 +371,23 @@ impl Name {
     /// The name's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_gives_a_name_by_its_last_path_part_or_host() {
+        let name = |url: &str| {
+            let name = Name::of_url(&Url::parse(url).unwrap())?;
+            Some(name.as_os_str().to_str().unwrap().to_owned())
+        };
+        assert_eq!(name("http://h/films/a%20b%23.mkv?token=x").as_deref(), Some("a b#.mkv"));
+        assert_eq!(name("http://h/films/").as_deref(), Some("films"));
+        assert_eq!(name("http://host.example:81/").as_deref(), Some("host.example"));
+        assert_eq!(name("http://h/a%2fb").as_deref(), Some("a%2Fb"), "one path component");
+        assert_eq!(name("file:///"), None);
     }
 }

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::document::{DocumentSource, Format};
 use super::file::SingleFile;
 use super::index_page::WebIndex;
 use super::webdav::Collections;
-use super::{Found, ListingConfig, NO_INDEX_PAGE, Source, SourceError, SourceErrorKind};
+use super::{Found, NO_INDEX_PAGE, Source, SourceConfig, SourceError, SourceErrorKind};
+use super::{archive, list, m3u, metalink};
 use crate::http::{HttpError, HttpErrorKind};
 use crate::origin::{Client, Document, DocumentRequest, Metadata};
 
@@ -26,22 +28,47 @@ struct Kind {
     schemes: &'static [&'static str],
     /// Schemes that name this kind, each with the scheme of the requests: `dav` is WebDAV over `http`.
     own_schemes: &'static [(&'static str, &'static str)],
-    new: fn(&Client, ListingConfig) -> Arc<dyn Source>,
+    new: fn(&Client, &SourceConfig) -> Arc<dyn Source>,
 }
 
 /// All kinds, in the order in which they are asked about an answer. The last one takes anything.
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 7] = [
+    Kind {
+        // Before index pages, because there is one of each item.
+        name: archive::FORMAT.kind,
+        schemes: WEB,
+        own_schemes: &[],
+        new: |client, config| of_documents(archive::FORMAT, client, config),
+    },
     Kind {
         name: INDEX,
         schemes: WEB,
         own_schemes: &[],
-        new: |client, listings| Arc::new(WebIndex::new(client.clone(), listings)),
+        new: |client, config| Arc::new(WebIndex::new(client.clone(), config.listings)),
+    },
+    Kind {
+        name: metalink::FORMAT.kind,
+        schemes: WEB,
+        own_schemes: &[],
+        new: |client, config| of_documents(metalink::FORMAT, client, config),
+    },
+    Kind {
+        name: m3u::FORMAT.kind,
+        schemes: WEB,
+        own_schemes: &[],
+        new: |client, config| of_documents(m3u::FORMAT, client, config),
+    },
+    Kind {
+        name: list::FORMAT.kind,
+        schemes: WEB,
+        own_schemes: &[],
+        new: |client, config| of_documents(list::FORMAT, client, config),
     },
     Kind {
         name: WEBDAV,
         schemes: WEB,
         own_schemes: &[("dav", "http"), ("davs", "https")],
-        new: |client, listings| Arc::new(Collections::new(client.clone(), listings)),
+        new: |client, config| Arc::new(Collections::new(client.clone(), config.listings)),
     },
     Kind {
         name: FILE,
@@ -61,6 +88,10 @@ pub(super) const WEBDAV: &str = "webdav";
 pub(super) const FILE: &str = "file";
 
 const WEB: &[&str] = &["http", "https"];
+
+fn of_documents(format: Format, client: &Client, config: &SourceConfig) -> Arc<dyn Source> {
+    Arc::new(DocumentSource::new(format, client.clone(), config.clone()))
+}
 
 /// The names of all kinds.
 pub(crate) fn kinds() -> [&'static str; KINDS.len()] {
@@ -166,7 +197,6 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// As for [`Client::document`].
-    #[expect(dead_code, reason = "the first kind that is one document asks for it")]
     pub(crate) async fn document(&self) -> Result<&Document, SourceError> {
         let ask = || self.client.document(self.there, DocumentRequest::default());
         Ok(self.document.get_or_try_init(ask).await?)
@@ -175,12 +205,12 @@ impl Asked<'_> {
 
 impl Sources {
     /// The sources of a mount. `kind` is the name that the user gave.
-    pub(crate) fn new(client: &Client, listings: ListingConfig, kind: Option<&str>) -> Arc<Sources> {
+    pub(crate) fn new(client: &Client, config: &SourceConfig, kind: Option<&str>) -> Arc<Sources> {
         let kinds = KINDS
             .into_iter()
             .filter(|known| kind.is_none_or(|name| known.name == name));
         let with_source = |kind: Kind| {
-            let source = (kind.new)(client, listings);
+            let source = (kind.new)(client, config);
             (kind, source)
         };
         Arc::new(Sources {
@@ -209,6 +239,11 @@ impl Sources {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
         }
+    }
+
+    /// No earlier answer counts as fresh any more.
+    pub(crate) fn expire(&self) {
+        self.kinds.iter().for_each(|(_, source)| source.expire());
     }
 
     /// The directories whose listings an earlier mount may have stored of a source, with their sources.
@@ -334,7 +369,7 @@ mod tests {
 
     async fn kind_at(url: &Url, kind: Option<&str>) -> (&'static str, bool) {
         let client = Client::new(HttpConfig::default()).unwrap();
-        let sources = Sources::new(&client, ListingConfig::default(), kind);
+        let sources = Sources::new(&client, &SourceConfig::default(), kind);
         let opened = sources.open(&client, &spec(url.as_str()), url).await.unwrap();
         (opened.kind, matches!(opened.found, Found::Directory(..)))
     }
@@ -358,13 +393,14 @@ mod tests {
     fn stored_names_count_for_a_mount_of_their_kind() {
         let client = Client::new(HttpConfig::default()).unwrap();
         let stored = |url: &str, kind| {
-            let sources = Sources::new(&client, ListingConfig::default(), kind);
+            let sources = Sources::new(&client, &SourceConfig::default(), kind);
             let directories = sources.stored_directories(&spec(url));
             let kinds: Vec<_> = directories.into_iter().map(|(_, kind, _)| kind).collect();
             (kinds, sources.stored_file(&spec(url)).is_some())
         };
-        assert_eq!(stored("http://h/x", None), (vec!["index", "webdav"], true));
-        assert_eq!(stored("http://h/x/", None), (vec!["index", "webdav"], false));
+        let directories: Vec<_> = kinds().into_iter().filter(|kind| *kind != FILE).collect();
+        assert_eq!(stored("http://h/x", None), (directories.clone(), true));
+        assert_eq!(stored("http://h/x/", None), (directories, false));
         assert_eq!(stored("http://h/x/", Some("file")), (vec![], true));
         assert_eq!(stored("http://h/x", Some("index")), (vec!["index"], false));
     }
@@ -373,7 +409,7 @@ mod tests {
     async fn refused_answer_is_not_taken_for_a_file() {
         let server = Server::start(|_| says("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")).await;
         let client = Client::new(HttpConfig::default()).unwrap();
-        let sources = Sources::new(&client, ListingConfig::default(), None);
+        let sources = Sources::new(&client, &SourceConfig::default(), None);
         let url = server.at("d/");
         let error = sources.open(&client, &spec(url.as_str()), &url).await.err().unwrap();
         assert_eq!(error.kind(), SourceErrorKind::Denied);

@@ -154,6 +154,14 @@ events! {
     PLAIN_INDEX_USED = "plain_index_used";
     /// A WebDAV server fails to list a directory, whose index page is read instead.
     INDEX_PAGE_USED = "index_page_used";
+    /// Files of a document have other names than it says.
+    NAMES_NUMBERED = "names_numbered";
+    /// A playlist in a playlist is shown as a file.
+    PLAYLIST_NOT_OPENED = "playlist_not_opened";
+    /// The Metalink of a file can't be used.
+    METALINK_UNUSABLE = "metalink_unusable";
+    /// The user names in a document's URLs are not used.
+    LOGINS_DROPPED = "logins_dropped";
     /// A link without a trailing `/` leads to a directory.
     DIRECTORY_WITHOUT_SLASH = "directory_without_slash";
     /// The server has a file for any name, so only listed names exist.

@@ -161,6 +161,7 @@ impl Tree {
 
     /// Marks every listing as stale, so that the next look-up fetches it again.
     pub(crate) fn refresh(&self) {
+        self.sources.expire();
         for node in self.nodes.table.all() {
             if let Some(directory) = node.directory() {
                 directory.expire();

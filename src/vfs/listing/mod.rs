@@ -252,13 +252,14 @@ impl Tree {
             correct(&before, &mut listing);
         }
         self.keep(directory, &listing);
+        self.keep_others(directory);
         let taken = self.take_names(node, directory, listing, false);
         directory.state.write().is_by_mirror = is_by_mirror;
         // The source is asked again soon.
-        let time = if is_by_mirror {
-            self.ttl.min(PAUSE_AFTER_FAILURE)
-        } else {
-            self.ttl
+        let time = match &directory.url {
+            _ if is_by_mirror => self.ttl.min(PAUSE_AFTER_FAILURE),
+            Some(url) => directory.source.fresh_for(url, self.ttl),
+            None => self.ttl,
         };
         directory.set_fresh_for(time);
         Some(taken)
@@ -402,6 +403,17 @@ impl Tree {
         }
         let now = clock::now();
         directory.state.write().stored = catalog.keep_listing(url, row).then_some((fingerprint, now));
+    }
+
+    /// Stores the listings of other directories that came with this one's.
+    fn keep_others(&self, directory: &Directory) {
+        let Some(url) = &directory.url else { return };
+        let (source, catalog) = (&directory.source, self.cache.catalog());
+        source.store_others(url, &mut |other, listing| {
+            let row = stored::write(other, source.kind(), listing);
+            // What may be secret is never stored, so there is nothing to do later.
+            row.is_none_or(|row| catalog.keep_listing(other, row))
+        });
     }
 
     /// Replaces a changed node by a new node for the new version.

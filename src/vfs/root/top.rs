@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::cache::Catalog;
@@ -204,7 +203,7 @@ impl Top {
                         (TopFound::File(..), Naming::ByServer) => name_by_server(client, url).await,
                         _ => None,
                     };
-                    let name = by_server.or_else(|| name_of(url));
+                    let name = by_server.or_else(|| Name::of_url(url));
                     let name = name.ok_or_else(|| TopError::NoName(redact(url).into()))?;
                     if names.iter().any(|(other, _)| *other == name) {
                         return Err(TopError::SameName(name.as_os_str().to_string_lossy().into_owned()));
@@ -268,29 +267,5 @@ async fn name_by_server(client: &Client, url: &Url) -> Option<Name> {
             log::warn!(event = events::NAME_UNKNOWN; "{error}; naming the file by its URL");
             None
         }
-    }
-}
-
-/// The last part of the path, or the host for a server's root.
-fn name_of(url: &Url) -> Option<Name> {
-    let last = url.path_segments()?.rfind(|segment| !segment.is_empty());
-    match last {
-        Some(segment) => Name::new(percent_decode_str(segment).collect()),
-        None => Name::new(url.host_str()?.as_bytes().to_vec()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn source_name_is_its_last_path_part_or_host() {
-        let name =
-            |url: &str| name_of(&Url::parse(url).unwrap()).map(|name| name.as_os_str().to_str().unwrap().to_owned());
-        assert_eq!(name("http://h/films/a%20b%23.mkv?token=x").as_deref(), Some("a b#.mkv"));
-        assert_eq!(name("http://h/films/").as_deref(), Some("films"));
-        assert_eq!(name("http://host.example:81/").as_deref(), Some("host.example"));
-        assert_eq!(name("http://h/a%2fb").as_deref(), Some("a%2Fb"), "one path component");
     }
 }

@@ -1,0 +1,387 @@
+//! [`DocumentSource`]: the source of a kind of documents, whatever the kind.
+//!
+//! It requests the document, keeps the tree that it has found in it, and answers listings from that tree. **The document
+//! is requested once for the whole tree**: again only for a listing that is wanted when the tree is older than the time
+//! for which listings count as fresh. Tasks that want it at the same time share one request.
+//!
+//! A server that gave the document an entity tag is asked whether it has changed since (`If-None-Match`). A document
+//! with the same bytes keeps its tree.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::nested::Nested;
+use super::{DocumentError, DocumentFile, DocumentTree, Parsed, address};
+use crate::http::{redact, strip};
+use crate::origin::{Client, Document, DocumentRequest, Metadata, as_directory};
+use crate::source::{Asked, BoxFuture, Found, Listing, Source, SourceConfig, SourceError};
+use crate::util::events;
+use crate::util::plural::count;
+
+/// A kind of documents.
+#[derive(Clone, Copy)]
+pub(crate) struct Format {
+    /// Its name for `--type`, in stored listings, and in the URLs of its directories.
+    pub kind: &'static str,
+    /// The document's URL, from the one that the user has named.
+    pub document: fn(&Url) -> Url,
+    /// How a document is recognised if the user has not named the kind.
+    pub recognition: Recognition,
+    /// Finds the files in a document that came from this URL.
+    pub parse: Parse,
+    /// True for a URL that looks like a document of this kind. If one is in a document, it may be a directory.
+    pub may_be_nested: Option<fn(&Url) -> bool>,
+    /// True if the answer for a file may name the document that describes it (`Link`, RFC 6249).
+    pub is_described: bool,
+}
+
+impl Format {
+    /// Whether an answer is one of a document, if the answer for a file may name its document instead.
+    fn may_be_described(&self) -> Option<fn(&Url, &Metadata) -> bool> {
+        match self.recognition {
+            Recognition::ByContent { may_be_one, .. } if self.is_described => Some(may_be_one),
+            _ => None,
+        }
+    }
+}
+
+/// Finds the files in a document. The URL is the base of relative ones.
+pub(crate) type Parse = fn(&Url, &[u8], &SourceConfig) -> Result<Parsed, DocumentError>;
+
+/// How a document is recognised.
+#[derive(Clone, Copy)]
+pub(crate) enum Recognition {
+    /// By the URL alone.
+    ByUrl(fn(&Url) -> bool),
+    /// By the first answer from its URL, and then by its bytes. The bytes are requested only if the answer says that it
+    /// may be one.
+    ByContent {
+        may_be_one: fn(&Url, &Metadata) -> bool,
+        is_one: fn(&[u8]) -> bool,
+    },
+}
+
+/// The source of one kind of documents.
+pub(crate) struct DocumentSource {
+    format: Format,
+    client: Client,
+    config: SourceConfig,
+    /// The documents of this mount by their URLs. Locked for a look-up only.
+    documents: Mutex<HashMap<Url, Arc<State>>>,
+}
+
+/// What is known of a document.
+#[derive(Default)]
+struct State {
+    /// Held while a task requests the document.
+    loading: tokio::sync::Mutex<()>,
+    /// Locked for the moment of a change.
+    loaded: Mutex<Option<Loaded>>,
+    nested: Nested,
+    /// Where the document is that describes this file, or this document itself; `None` if unknown.
+    described_by: Mutex<Option<Url>>,
+}
+
+impl State {
+    fn note(&self, loaded: Loaded) -> Arc<DocumentTree> {
+        let tree = Arc::clone(&loaded.tree);
+        *self.loaded.lock() = Some(loaded);
+        tree
+    }
+}
+
+#[derive(Clone)]
+struct Loaded {
+    tree: Arc<DocumentTree>,
+    /// When it was requested; `None` once it no longer counts as fresh.
+    at: Option<Instant>,
+    etag: Option<HeaderValue>,
+    /// A hash of the document and of those that are nested in it.
+    hash: u64,
+    /// Whether the listings of all directories are stored.
+    is_stored: bool,
+}
+
+impl DocumentSource {
+    /// A source of documents in this format, which are requested through this client.
+    pub(crate) fn new(format: Format, client: Client, config: SourceConfig) -> DocumentSource {
+        DocumentSource {
+            format,
+            client,
+            config,
+            documents: Mutex::default(),
+        }
+    }
+
+    fn state(&self, document: &Url) -> Arc<State> {
+        Arc::clone(self.documents.lock().entry(document.clone()).or_default())
+    }
+
+    /// The tree of a document, which is requested unless it is fresh.
+    async fn tree(&self, document: &Url, there: &Url) -> Result<Arc<DocumentTree>, SourceError> {
+        let state = self.state(document);
+        let _one_at_a_time = state.loading.lock().await;
+        let known = state.loaded.lock().clone();
+        if let Some(known) = &known
+            && known.at.is_some_and(|at| at.elapsed() < self.config.ttl)
+        {
+            return Ok(Arc::clone(&known.tree));
+        }
+        let mut request = DocumentRequest {
+            accepts: &[200, 304],
+            ..DocumentRequest::default()
+        };
+        if let Some(etag) = known.as_ref().and_then(|known| known.etag.clone()) {
+            request.headers = HeaderMap::from_iter([(IF_NONE_MATCH, etag)]);
+        }
+        let at = Instant::now();
+        let asked = self.locate(&state, there).await?;
+        let mut answer = self.client.document(&asked, request).await?;
+        if let Some(known) = known
+            && answer.status == 304
+        {
+            return Ok(state.note(Loaded { at: Some(at), ..known }));
+        }
+        let body = std::mem::take(&mut answer.body);
+        self.take(document, there, &answer, body, at).await
+    }
+
+    /// Where to request a document. A file may be described by a document elsewhere.
+    async fn locate(&self, state: &State, there: &Url) -> Result<Url, SourceError> {
+        let Some(may_be_one) = self.format.may_be_described() else {
+            return Ok(there.clone());
+        };
+        let known = state.described_by.lock().clone();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let answer = self.client.metadata(there).await?;
+        let described_by = answer.described_by.clone().filter(|_| !may_be_one(there, &answer));
+        let document = described_by.map_or_else(|| there.clone(), |url| *url);
+        *state.described_by.lock() = Some(document.clone());
+        Ok(document)
+    }
+
+    /// The tree of a file that its server says is described by a document, if it can be had.
+    async fn tree_of_described(
+        &self,
+        asked: &Asked<'_>,
+        document: &Url,
+    ) -> Result<Option<Arc<DocumentTree>>, SourceError> {
+        let Some(may_be_one) = self.format.may_be_described() else {
+            return Ok(None);
+        };
+        let answer = asked.metadata().await?;
+        let Some(described_by) = answer.described_by.as_ref().filter(|_| !may_be_one(asked.url, answer)) else {
+            return Ok(None);
+        };
+        *self.state(document).described_by.lock() = Some(described_by.as_ref().clone());
+        match self.tree(document, asked.there).await {
+            Ok(tree) => Ok(Some(tree)),
+            Err(error) if asked.is_named => Err(error),
+            Err(error) => {
+                log::warn!(
+                    event = events::METALINK_UNUSABLE;
+                    "{error}; it describes {}, which is mounted without it",
+                    redact(document)
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes a document's answer its tree.
+    async fn take(
+        &self,
+        document: &Url,
+        there: &Url,
+        answer: &Document,
+        body: Vec<u8>,
+        at: Instant,
+    ) -> Result<Arc<DocumentTree>, SourceError> {
+        let state = self.state(document);
+        let before = state.loaded.lock().clone();
+        let mut now = Loaded {
+            tree: Arc::default(),
+            at: Some(at),
+            etag: answer.headers.get(ETAG).cloned(),
+            hash: xxh3_64(&body),
+            is_stored: false,
+        };
+        // The hash of one with nested documents is another.
+        if let Some(same) = before.clone().filter(|before| before.hash == now.hash) {
+            return Ok(state.note(Loaded {
+                at: now.at,
+                etag: now.etag,
+                ..same
+            }));
+        }
+        let not_a_listing = |error| SourceError::not_a_listing(there, error);
+        // What comes from a mirror is relative to the document's own URL.
+        let base = if document == there { &answer.url } else { document }.clone();
+        let (parse, config) = (self.format.parse, self.config.clone());
+        let parsed = in_background(move || parse(&base, &body, &config))
+            .await
+            .map_err(not_a_listing)?;
+        let nested = &state.nested;
+        let expanded = nested
+            .expand(&self.format, &self.client, &self.config, document, parsed)
+            .await?;
+        if let Some(hash) = expanded.hash {
+            // They may have changed although the document itself has not.
+            (now.etag, now.hash) = (None, now.hash.rotate_left(1) ^ hash);
+            if let Some(same) = before.clone().filter(|before| before.hash == now.hash) {
+                return Ok(state.note(Loaded { at: now.at, ..same }));
+            }
+        }
+        let mut parsed = expanded.parsed;
+        self.take_logins(document, &mut parsed.files);
+        let (root, modified, most) = (self.root(document), answer.modified, self.config.listings.max_entries);
+        let tree = in_background(move || DocumentTree::new(&root, parsed, modified, most)).await;
+        now.tree = Arc::new(tree.map_err(not_a_listing)?);
+        let noted = before.as_ref().and_then(|before| before.tree.note());
+        if let Some(note) = now.tree.note().filter(|note| Some(*note) != noted) {
+            log::warn!(event = events::NAMES_NUMBERED; "{}: {note}", redact(document));
+        }
+        Ok(state.note(now))
+    }
+
+    /// Takes user names and passwords out of the files' URLs. Those in a local document are the user's own words, and are
+    /// used for their servers. A server's document must not choose who the user is elsewhere.
+    fn take_logins(&self, document: &Url, files: &mut [DocumentFile]) {
+        let is_local = !matches!(document.scheme(), "http" | "https");
+        let mut dropped = 0_u64;
+        for file in files {
+            for url in std::iter::once(&mut file.url).chain(&mut file.published.alternates) {
+                if url.username().is_empty() && url.password().is_none() {
+                    continue;
+                }
+                if is_local {
+                    *url = self.client.adopt(url.clone());
+                } else {
+                    strip(url);
+                    dropped += 1;
+                }
+            }
+        }
+        if dropped > 0 {
+            log::warn!(
+                event = events::LOGINS_DROPPED;
+                "{}: the user names in {} are not used, because the document comes from a server",
+                redact(document),
+                count(dropped, "URL")
+            );
+        }
+    }
+
+    /// The URL of the root directory in a document.
+    fn root(&self, document: &Url) -> Url {
+        address::root(self.format.kind, document).unwrap_or_else(|| as_directory(document))
+    }
+}
+
+/// Runs work that takes a while for a long document: the runtime's threads have to move bodies.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DocumentError> + Send + 'static,
+) -> Result<T, DocumentError> {
+    // An error means a panic, or a runtime that is shutting down.
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(DocumentError::new(error.to_string())))
+}
+
+impl Source for DocumentSource {
+    fn kind(&self) -> &'static str {
+        self.format.kind
+    }
+
+    fn directory(&self, url: &Url) -> Url {
+        self.root(&(self.format.document)(url))
+    }
+
+    fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
+        Box::pin(async move {
+            let document = (self.format.document)(asked.url);
+            let there = (self.format.document)(asked.there);
+            let at = Instant::now();
+            let tree = match self.format.recognition {
+                Recognition::ByUrl(is_one) => {
+                    if !asked.is_named && !is_one(asked.url) {
+                        return Ok(None);
+                    }
+                    self.tree(&document, &there).await?
+                }
+                Recognition::ByContent { .. } if let Some(tree) = self.tree_of_described(asked, &document).await? => {
+                    tree
+                }
+                Recognition::ByContent { may_be_one, is_one } => {
+                    if !asked.is_named && !may_be_one(asked.url, asked.metadata().await?) {
+                        return Ok(None);
+                    }
+                    let answer = asked.document().await?;
+                    if !asked.is_named && !is_one(&answer.body) {
+                        return Ok(None);
+                    }
+                    self.take(&document, &there, answer, answer.body.clone(), at).await?
+                }
+            };
+            let listing = tree.listing(&[]).cloned();
+            let listing = listing.ok_or_else(|| SourceError::not_found(&document))?;
+            Ok(Some(Found::Directory(self.root(&document), listing)))
+        })
+    }
+
+    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        Box::pin(async move {
+            let split = |url: &Url| address::split(self.format.kind, url);
+            let (Some((document, place)), Some((there, _))) = (split(directory), split(there)) else {
+                return Err(SourceError::not_a_listing(directory, "it is not in a document"));
+            };
+            let tree = self.tree(&document, &there).await?;
+            let listing = tree.listing(&place).cloned();
+            listing.ok_or_else(|| SourceError::not_found(directory))
+        })
+    }
+
+    fn fresh_for(&self, directory: &Url, ttl: Duration) -> Duration {
+        let known = address::split(self.format.kind, directory).and_then(|(document, _)| {
+            let state = self.state(&document);
+            let loaded = state.loaded.lock();
+            loaded.as_ref()?.at
+        });
+        known.map_or(ttl, |at| ttl.saturating_sub(at.elapsed()))
+    }
+
+    fn expire(&self) {
+        for state in self.documents.lock().values() {
+            if let Some(loaded) = &mut *state.loaded.lock() {
+                loaded.at = None;
+            }
+        }
+    }
+
+    fn store_others(&self, directory: &Url, store: &mut dyn FnMut(&Url, &Listing) -> bool) {
+        let Some((document, _)) = address::split(self.format.kind, directory) else {
+            return;
+        };
+        let state = self.state(&document);
+        let Some(Loaded {
+            tree, is_stored: false, ..
+        }) = state.loaded.lock().clone()
+        else {
+            return;
+        };
+        let mut others = tree.listings().filter(|(url, _)| *url != directory);
+        let is_stored = others.all(|(url, listing)| store(url, listing));
+        if let Some(loaded) = &mut *state.loaded.lock()
+            && Arc::ptr_eq(&loaded.tree, &tree)
+        {
+            loaded.is_stored = is_stored;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Parsers of documents, for the fuzz targets (`fuzz/`) and for properties.
+//!
+//! Each function accepts any bytes and panics if the result breaks a promise of [`document`](super::document).
+
+use url::Url;
+
+use super::document::{DocumentError, DocumentTree, LARGEST, Parsed, address};
+use super::{EntryKind, ListedSize, Name};
+
+/// A list of URLs.
+pub fn list(bytes: &[u8]) {
+    check(super::list::parse, bytes);
+    super::list::is_list(bytes);
+}
+
+/// A playlist.
+pub fn m3u(bytes: &[u8]) {
+    check(super::m3u::parse, bytes);
+}
+
+/// A Metalink.
+pub fn metalink(bytes: &[u8]) {
+    check(
+        |document, body| super::metalink::parse(document, body, &["de".to_owned()]),
+        bytes,
+    );
+}
+
+fn check(parse: impl Fn(&Url, &[u8]) -> Result<Parsed, DocumentError>, bytes: &[u8]) {
+    for document in ["https://host.example/pub/list?v=2", "file:///home/me/list"] {
+        let document = Url::parse(document).expect("a URL");
+        match parse(&document, bytes) {
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!text.is_empty() && !text.contains('\n'), "{text}");
+            }
+            Ok(parsed) => check_tree(&document, parsed),
+        }
+    }
+}
+
+fn check_tree(document: &Url, parsed: Parsed) {
+    for file in &parsed.files {
+        assert!(!file.path.is_empty(), "{file:?}");
+        assert!(file.size.is_none_or(|size| size <= LARGEST), "{file:?}");
+    }
+    let number = parsed.files.len();
+    let root = address::root("list", document).expect("it has a path");
+    let Ok(tree) = DocumentTree::new(&root, parsed, None, 10_000) else {
+        return;
+    };
+    let (mut shown, mut places) = (0, vec![Vec::<Name>::new()]);
+    while let Some(place) = places.pop() {
+        let listing = tree.listing(&place).expect("its parent lists it");
+        shown += listing.left_out.both + listing.left_out.refused;
+        let mut names = std::collections::HashSet::new();
+        for entry in listing.entries.iter() {
+            let name = entry.name.as_bytes();
+            assert!(!name.is_empty() && name != b"." && name != b"..", "{entry:?}");
+            assert!(!name.contains(&b'/') && !name.contains(&0), "{entry:?}");
+            assert!(names.insert(entry.name.clone()), "{entry:?}");
+            match entry.kind {
+                EntryKind::Directory => {
+                    let mut below = place.clone();
+                    below.push(entry.name);
+                    assert_eq!(
+                        address::split("list", &entry.url),
+                        Some((document.clone(), below.clone()))
+                    );
+                    places.push(below);
+                }
+                EntryKind::File(size) => {
+                    shown += 1;
+                    assert!(!matches!(size, ListedSize::Rounded(_)));
+                    assert!(matches!(entry.url.scheme(), "http" | "https"), "{}", entry.url);
+                    assert!(entry.url.fragment().is_none(), "{}", entry.url);
+                }
+            }
+        }
+    }
+    // Only repeated lines are neither shown nor counted.
+    assert!(shown >= number.min(1), "{shown} of {number}");
+}

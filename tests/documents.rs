@@ -1,0 +1,459 @@
+//! Documents: one document names all files of a mount, with their folders. Lists of URLs, playlists, Metalinks, items of
+//! the Internet Archive.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use fetchfs::internals::events;
+
+use crate::common::files::{assert_same, sha256, sha256_of};
+use crate::common::ground::Ground;
+use crate::common::process::assert_refuses;
+use crate::common::{Mount, fetchfs, run, temporary_directory, wait_until};
+use crate::origin::{Content, Fault, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// The names below a directory with their folders, sorted.
+fn tree(root: &Path) -> Vec<String> {
+    fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).expect("to list") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root).expect("below").display().to_string();
+            if path.is_dir() {
+                found.push(format!("{name}/"));
+                walk(&path, root, found);
+            } else {
+                found.push(name);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(root, root, &mut found);
+    found.sort();
+    found
+}
+
+/// A server with a list at `/l.txt` and its files, and their content.
+fn list_of_three() -> (Origin, Content) {
+    let (origin, content) = (Origin::start(), Content::noise(3 * MIB, 5));
+    for path in ["/files/a b.bin", "/other/x", "/other/y"] {
+        origin.add(path, content.clone());
+    }
+    let (first, second, third) = (
+        origin.url("/files/a b.bin"),
+        origin.url("/other/x"),
+        origin.url("/other/y"),
+    );
+    let list = format!(
+        "# three files\n{first}\n\n{second}\tfolder/sub/b.bin\t{}\n{third}\tfolder/\n{first}\n",
+        3 * MIB
+    );
+    origin.add("/l.txt", list.as_str());
+    (origin, content)
+}
+
+const THREE: [&str; 5] = ["a b.bin", "folder/", "folder/sub/", "folder/sub/b.bin", "folder/y"];
+
+#[test]
+fn list_of_urls_is_a_tree() {
+    let (origin, content) = list_of_three();
+    let mount = Mount::start_of(&origin.url("/l.txt"));
+    assert_eq!(tree(&mount.root()), THREE);
+    let size = fs::metadata(mount.path("folder/sub/b.bin")).expect("to stat").len();
+    assert_eq!(size, 3 * MIB);
+    let copy = temporary_directory();
+    run(std::process::Command::new("cp")
+        .arg("-r")
+        .arg(mount.path("folder"))
+        .arg(copy.path()))
+    .succeeded();
+    for name in ["sub/b.bin", "y"] {
+        assert_eq!(
+            sha256(&copy.path().join("folder").join(name)),
+            sha256_of(&content),
+            "{name}"
+        );
+    }
+    assert_same(
+        &fs::read(mount.path("a b.bin")).expect("to read"),
+        &content.whole(),
+        "a b.bin",
+    );
+}
+
+#[test]
+fn text_is_a_list_only_by_its_lines() {
+    let origin = Origin::start();
+    origin.add("/readme.txt", "See https://example.org/ for more.\n");
+    origin.add("/relative.txt", "dir/f\n");
+    origin.add("/dir/f", "hello");
+    assert_eq!(
+        tree(&Mount::start_of(&origin.url("/readme.txt")).root()),
+        ["readme.txt"]
+    );
+    assert_eq!(
+        tree(&Mount::start_of(&origin.url("/relative.txt")).root()),
+        ["relative.txt"]
+    );
+    let named = Mount::of(&origin.url("/relative.txt")).with("--type", "list").start();
+    assert_eq!(fs::read_to_string(named.path("f")).expect("to read"), "hello");
+    let (list, _) = list_of_three();
+    let file = Mount::of(&list.url("/l.txt")).with("--type", "file").start();
+    assert_eq!(tree(&file.root()), ["l.txt"]);
+}
+
+#[test]
+fn files_of_one_name_are_all_shown() {
+    let origin = Origin::start();
+    for path in ["/1/f.txt", "/2/f.txt", "/3/g"] {
+        origin.add(path, path);
+    }
+    let list = format!(
+        "{}\n{}\n{}\tf.txt/g\n",
+        origin.url("/1/f.txt"),
+        origin.url("/2/f.txt"),
+        origin.url("/3/g")
+    );
+    let without_folder = list.lines().take(2).collect::<Vec<_>>().join("\n");
+    origin.add("/l.txt", without_folder.as_str());
+    let mount = Mount::of(&origin.url("/l.txt")).with("--attr-ttl", "0").start();
+    assert_eq!(tree(&mount.root()), ["f (2).txt", "f.txt"]);
+    assert_eq!(
+        fs::read_to_string(mount.path("f (2).txt")).expect("to read"),
+        "/2/f.txt"
+    );
+    mount.wait_for_event(events::NAMES_NUMBERED, 1);
+    // A folder hides files of its name, which are counted.
+    origin.add("/l.txt", list.as_str());
+    wait_until("the new list", || tree(&mount.root()) == ["f.txt/", "f.txt/g"]);
+    mount.wait_for_event_with(events::NAMES_HIDDEN, "2 ", 1);
+}
+
+#[test]
+fn changed_document_is_seen_after_the_ttl() {
+    let (origin, content) = list_of_three();
+    let mount = Mount::of(&origin.url("/l.txt")).with("--attr-ttl", "1s").start();
+    assert_eq!(tree(&mount.root()), THREE);
+    let ino = inode(&mount.path("folder/y"));
+    origin.add("/other/new", content);
+    let list = format!(
+        "{}\tfolder/y\n{}\tfolder/sub/new\n",
+        origin.url("/other/y"),
+        origin.url("/other/new")
+    );
+    origin.add("/l.txt", list.as_str());
+    let new = ["folder/", "folder/sub/", "folder/sub/new", "folder/y"];
+    wait_until("the new list", || tree(&mount.root()) == new);
+    assert_eq!(inode(&mount.path("folder/y")), ino, "the same file");
+    // The kernel may believe the name for as long.
+    wait_until("the old name is gone", || !mount.path("folder/sub/b.bin").exists());
+}
+
+/// However many directories are listed, and a document that did not change is not sent again.
+#[test]
+fn document_is_requested_once_for_its_tree() {
+    let (origin, _) = list_of_three();
+    let mut mount = Mount::of(&origin.url("/l.txt")).with("--attr-ttl", "1h").start();
+    assert_eq!(tree(&mount.root()), THREE);
+    let whole = |requests: &crate::origin::Requests| {
+        let gets = requests.gets("/l.txt");
+        gets.iter()
+            .filter(|get| get.range.is_none())
+            .map(|get| get.status)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(whole(&origin.log().all()), [Some(200)]);
+    mount.signal(nix::sys::signal::Signal::SIGHUP);
+    mount.wait_for_event(events::REFRESH_REQUESTED, 1);
+    let mark = origin.log().mark();
+    assert_eq!(tree(&mount.root()), THREE);
+    assert_eq!(whole(&origin.log().since(mark)), [Some(304)]);
+    mount.unmount();
+}
+
+#[test]
+fn tree_survives_a_remount_without_the_server() {
+    let (origin, content) = list_of_three();
+    let mut mount = Mount::of(&origin.url("/l.txt")).with("--retries", "0").start();
+    assert_same(
+        &fs::read(mount.path("a b.bin")).expect("to read"),
+        &content.whole(),
+        "up",
+    );
+    let ino = inode(&mount.path("a b.bin"));
+    mount.unmount();
+    origin.go_down();
+    mount.start();
+    // Its folders were never listed before.
+    assert_eq!(tree(&mount.root()), THREE);
+    assert_eq!(inode(&mount.path("a b.bin")), ino);
+    assert_same(
+        &fs::read(mount.path("a b.bin")).expect("to read"),
+        &content.whole(),
+        "down",
+    );
+    origin.come_back();
+    assert_eq!(sha256(&mount.path("folder/y")), sha256_of(&content));
+}
+
+#[test]
+fn folder_of_a_document_is_pinned_and_evicted() {
+    let (origin, _) = list_of_three();
+    let mount = Mount::start_of(&origin.url("/l.txt"));
+    let (folder, file) = (mount.path("folder"), mount.path("folder/sub/b.bin"));
+    run(fetchfs().arg("prefetch").arg("-r").arg(&folder)).succeeded();
+    run(fetchfs().arg("pin").arg(&folder)).succeeded();
+    let kept = run(fetchfs().args(["evict", "-r"]).arg(&folder));
+    assert!(kept.err.contains("pinned"), "{kept:?}");
+    run(fetchfs().arg("unpin").arg(&folder)).succeeded();
+    run(fetchfs().args(["evict", "-r"]).arg(&folder)).succeeded();
+    let mark = origin.log().mark();
+    fs::read(&file).expect("to read");
+    assert!(
+        origin.log().since(mark).body_bytes("/other/x") >= 3 * MIB,
+        "it was evicted"
+    );
+}
+
+#[test]
+fn playlist_has_titles_and_headers() {
+    let origin = Origin::start();
+    origin.add("/m/1.mp3", "one");
+    origin.add("/m/2.ogg", "two");
+    origin.add("/m/bare.flac", "three");
+    let playlist = "#EXTM3U\n#EXTINF:12,Artist - First\n\
+                    #EXTVLCOPT:http-user-agent=Player/1.0\n#EXTVLCOPT:http-referrer=http://page/\n1.mp3\n\
+                    #EXTINF:-1 group-title=\"a, b\",Second.ogg\n/m/2.ogg\nbare.flac\nrtmp://h/live\n";
+    origin.add("/m/list.m3u", playlist);
+    let mount = Mount::start_of(&origin.url("/m/list.m3u"));
+    assert_eq!(tree(&mount.root()), ["Artist - First.mp3", "Second.ogg", "bare.flac"]);
+    for (name, text) in [
+        ("Artist - First.mp3", "one"),
+        ("Second.ogg", "two"),
+        ("bare.flac", "three"),
+    ] {
+        assert_eq!(fs::read_to_string(mount.path(name)).expect("to read"), text, "{name}");
+    }
+    mount.wait_for_event_with(events::NAMES_HIDDEN, "1 ", 1);
+    let requests = origin.log().all();
+    for get in requests.gets("/m/1.mp3") {
+        assert_eq!(get.header("user-agent"), Some("Player/1.0"));
+        assert_eq!(get.header("referer"), Some("http://page/"));
+    }
+    for get in requests.gets("/m/2.ogg") {
+        assert!(
+            get.header("user-agent")
+                .is_some_and(|agent| agent.starts_with("fetchfs/"))
+        );
+        assert_eq!(get.header("referer"), None);
+    }
+    assert!(!requests.gets("/m/1.mp3").is_empty() && !requests.gets("/m/2.ogg").is_empty());
+}
+
+#[test]
+fn playlist_in_a_playlist_is_a_directory() {
+    let origin = Origin::start();
+    origin.add(
+        "/all.m3u",
+        "#EXTM3U\n#EXTINF:1,Rock\nrock/rock.m3u8\n#EXTINF:1,Radio\nradio.m3u8\nnone.m3u\nall.m3u\n",
+    );
+    origin.add("/rock/rock.m3u8", "#EXTM3U\n#EXTINF:1,Song\nsong.mp3\n../all.m3u\n");
+    origin.add("/rock/song.mp3", "la la");
+    origin.add(
+        "/radio.m3u8",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nradio1.ts\n",
+    );
+    let mount = Mount::of(&origin.url("/all.m3u")).with("--attr-ttl", "0").start();
+    let expected = [
+        "Radio.m3u8",
+        "Rock/",
+        "Rock/Song.mp3",
+        "Rock/all.m3u",
+        "all.m3u",
+        "none.m3u",
+    ];
+    // A listed file that the server lacks is hidden once it was asked for.
+    let shown = tree(&mount.root());
+    assert!(shown.iter().all(|name| expected.contains(&name.as_str())), "{shown:?}");
+    assert_eq!(
+        fs::read_to_string(mount.path("Rock/Song.mp3")).expect("to read"),
+        "la la"
+    );
+    let refusal = run(&mut Ground::new().command(&origin.url("/radio.m3u8"), &[]));
+    assert_refuses(&refusal, &["radio.m3u8", "HLS media playlist, one stream in 1 pieces"]);
+    origin.add("/rock/rock.m3u8", "#EXTINF:1,Other\nsong.mp3\n");
+    wait_until("the new playlist", || mount.path("Rock/Other.mp3").exists());
+}
+
+fn metalink_4(origin: &Origin, dead: &str, content: &Content) -> String {
+    let digits: String = sha256_of(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n\
+         <file name=\"iso/image.iso\"><size>{}</size><hash type=\"sha-256\">{digits}</hash>\n\
+         <url priority=\"2\" location=\"de\">{}</url><url priority=\"1\">{dead}</url>\n\
+         <url>ftp://h/image.iso</url></file></metalink>",
+        content.size(),
+        origin.url("/mirror/image.iso")
+    )
+}
+
+/// An origin that answers nothing, and the URL of a file on it.
+fn dead_server() -> (Origin, String) {
+    let dead = Origin::start();
+    let url = dead.url("/image.iso");
+    dead.go_down();
+    (dead, url)
+}
+
+#[test]
+fn metalink_reads_the_next_mirror_if_one_is_dead() {
+    let (origin, content) = (Origin::start(), Content::noise(4 * MIB, 6));
+    let (_dead, dead) = dead_server();
+    origin.add("/mirror/image.iso", content.clone());
+    let four = metalink_4(&origin, &dead, &content);
+    let three = format!(
+        "<metalink version=\"3.0\" xmlns=\"http://www.metalinker.org/\"><files><file name=\"iso/image.iso\">\n\
+         <size>{}</size><resources><url type=\"http\" preference=\"100\">{dead}</url>\n\
+         <url type=\"http\" preference=\"10\">{}</url></resources></file></files></metalink>",
+        content.size(),
+        origin.url("/mirror/image.iso")
+    );
+    for (path, metalink) in [("/four.meta4", &four), ("/three.metalink", &three)] {
+        origin.add(path, metalink.as_str());
+        let mount = Mount::of(&origin.url(path)).with("--retries", "1").start();
+        assert_eq!(tree(&mount.root()), ["iso/", "iso/image.iso"], "{path}");
+        assert_eq!(
+            fs::metadata(mount.path("iso/image.iso")).expect("to stat").len(),
+            4 * MIB
+        );
+        assert_eq!(sha256(&mount.path("iso/image.iso")), sha256_of(&content), "{path}");
+    }
+}
+
+#[test]
+fn preferred_location_is_asked_first() {
+    let (near, far, content) = (Origin::start(), Origin::start(), Content::noise(MIB, 7));
+    near.add("/mirror/image.iso", content.clone());
+    far.add("/image.iso", content.clone());
+    near.add("/x.meta4", metalink_4(&near, &far.url("/image.iso"), &content).as_str());
+    let mount = Mount::of(&near.url("/x.meta4"))
+        .with("--metalink-location", "fr,DE")
+        .start();
+    assert_eq!(sha256(&mount.path("iso/image.iso")), sha256_of(&content));
+    assert!(far.log().all().0.is_empty() && !near.log().all().data("/mirror/image.iso").is_empty());
+}
+
+/// RFC 6249, as redirectors to mirrors do it.
+#[test]
+fn metalink_is_found_by_the_link_header() {
+    let (origin, content) = (Origin::start(), Content::noise(2 * MIB, 8));
+    let (_dead, dead) = dead_server();
+    origin.add("/mirror/image.iso", content.clone());
+    origin.add("/x.meta4", metalink_4(&origin, &dead, &content).as_str());
+    let link = "</x.meta4>; rel=describedby; type=\"application/metalink4+xml\"";
+    origin.on("/image.iso").fault(Fault::Header("Link", link));
+    origin.add("/image.iso", content.clone());
+    let mount = Mount::of(&origin.url("/image.iso")).with("--retries", "1").start();
+    assert_eq!(tree(&mount.root()), ["iso/", "iso/image.iso"]);
+    assert_eq!(sha256(&mount.path("iso/image.iso")), sha256_of(&content));
+    // A Metalink that can't be used takes nothing away.
+    origin.remove("/x.meta4");
+    let mount = Mount::start_of(&origin.url("/image.iso"));
+    assert_eq!(tree(&mount.root()), ["image.iso"]);
+    assert_eq!(mount.events(events::METALINK_UNUSABLE), 1);
+}
+
+#[test]
+fn archive_item_is_a_tree() {
+    let (origin, content) = (Origin::start(), Content::noise(MIB, 9));
+    origin.add("/data/song.mp3", content.clone());
+    let item = format!(
+        "{{\"files\": [{{\"name\": \"disc 1/song #1.mp3\", \"size\": \"{MIB}\", \"mtime\": \"1286000000\"}},\n\
+         {{\"name\": \"secret\", \"size\": \"1\", \"private\": \"true\"}}]}}"
+    );
+    origin.add("/metadata/my_item", item.as_str());
+    let elsewhere = origin.url("/data/song.mp3");
+    origin
+        .on("/download/my_item/disc 1/song #1.mp3")
+        .fault(Fault::Redirect(302, elsewhere));
+    for page in ["/details/my_item", "/download/my_item"] {
+        let mount = Mount::of(&origin.url(page)).with("--type", "archive").start();
+        assert_eq!(tree(&mount.root()), ["disc 1/", "disc 1/song #1.mp3"]);
+        let file = mount.path("disc 1/song #1.mp3");
+        let modified = fs::metadata(&file).expect("to stat").modified().expect("a date");
+        assert_eq!(modified, std::time::UNIX_EPOCH + Duration::from_secs(1_286_000_000));
+        assert_eq!(sha256(&file), sha256_of(&content));
+    }
+    let none = run(&mut Ground::new().command(&origin.url("/details/none"), &["--type", "archive"]));
+    assert_refuses(&none, &["/metadata/none", "404"]);
+}
+
+#[test]
+fn document_error_is_one_sentence() {
+    let origin = Origin::start();
+    let ground = Ground::new();
+    for (path, text, kind, words) in [
+        (
+            "/l.txt",
+            "http://h/a\nhttp://h:99999/\n",
+            "list",
+            vec!["line 2", "`http://h:99999/` is not a URL"],
+        ),
+        (
+            "/l.txt",
+            "http://h/a\tx\tbig\n",
+            "list",
+            vec!["line 1", "`big` is not a size in bytes"],
+        ),
+        ("/l.txt", "# nothing\n", "list", vec!["no URL in it"]),
+        (
+            "/x.meta4",
+            "<metalink>\n<file name='a'>\n",
+            "metalink",
+            vec!["is it whole?"],
+        ),
+        ("/x.meta4", "<html></html>", "metalink", vec!["no Metalink", "<html>"]),
+        (
+            "/p.m3u",
+            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\n",
+            "m3u",
+            vec!["HLS master playlist"],
+        ),
+    ] {
+        origin.add(path, text);
+        assert_refuses(&run(&mut ground.command(&origin.url(path), &["--type", kind])), &words);
+    }
+    let two = format!("{}\n{}\n", origin.url("/a"), origin.url("/b"));
+    origin.add("/l.txt", two.as_str());
+    let few = run(&mut ground.command(&origin.url("/l.txt"), &["--max-entries", "1"]));
+    assert_refuses(&few, &["more than 1 names", "--max-entries"]);
+    ground.assert_nothing_is_left();
+}
+
+/// A list that a server sends may not choose as whom the user logs in elsewhere.
+#[test]
+fn logins_in_a_servers_document_are_dropped() {
+    let origin = Origin::start();
+    origin.add("/f", "hello");
+    let with_login = origin.url("/f").replace("http://", "http://ann:secret@");
+    origin.add("/l.txt", with_login.as_str());
+    let mount = Mount::start_of(&origin.url("/l.txt"));
+    assert_eq!(fs::read_to_string(mount.path("f")).expect("to read"), "hello");
+    assert_eq!(mount.events(events::LOGINS_DROPPED), 1);
+    mount.log().assert_hides("secret");
+    assert!(
+        origin
+            .log()
+            .all()
+            .0
+            .iter()
+            .all(|request| request.header("authorization").is_none())
+    );
+}
+
+fn inode(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).expect("to stat").ino()
+}
