@@ -95,19 +95,6 @@ impl FetchSize {
         (wanted / free.max(1) as u64).clamp(self.in_time(SHORTEST), self.in_time(longest))
     }
 
-    /// Returns true if a fetch should continue over a gap of `gap` unwanted bytes to the wanted
-    /// bytes beyond it, because that is faster than another request. False if one of `free`
-    /// connections could bring them meanwhile; then nothing is sent twice.
-    pub(crate) fn bridges(&self, gap: u64, free: usize) -> bool {
-        free == 0 && gap <= self.round_trip()
-    }
-
-    /// Returns true if a fetch should include the last `rest` wanted bytes, because that is faster
-    /// than another request.
-    pub(crate) fn takes_along(&self, rest: u64) -> bool {
-        rest <= self.round_trip()
-    }
-
     /// Bytes that pay for a fetch's round trip and come soon. A fetch that has brought them has had
     /// its turn, if others wait for the connection.
     pub(crate) fn turn_len(&self) -> u64 {

@@ -64,45 +64,15 @@ pub(crate) struct WriteJob {
 pub(crate) fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
-        let recorder = Recorder {
-            cache_dir: Arc::clone(cache_dir),
-        };
-        let queue = queue.clone();
+        let (queue, cache_dir) = (queue.clone(), Arc::clone(cache_dir));
         std::thread::Builder::new()
             .name(format!("file-writer-{number}"))
-            .spawn(move || run(&queue, &recorder))?;
+            .spawn(move || run(&queue, &cache_dir))?;
     }
     Ok(jobs)
 }
 
-/// Where completed chunks and write errors are recorded.
-struct Recorder {
-    cache_dir: Arc<CacheDir>,
-}
-
-impl Recorder {
-    fn versions(&self) -> &VersionStore {
-        self.cache_dir.versions()
-    }
-
-    fn completed(&self, settled: &Settled, chunk: u64, checksum: u64) {
-        settled
-            .cached_file
-            .recency
-            .came(chunk, &self.versions().quota.moment(0));
-        if settled.presence.insert(chunk) {
-            let record = Record::Chunk {
-                key: settled.cached_file.key.clone(),
-                index: chunk,
-                checksum,
-            };
-            self.versions().record_contents(&settled.cached_file, record);
-        }
-        self.versions().clear_suspect(settled, chunk);
-    }
-}
-
-fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
+fn run(queue: &Receiver<WriteJob>, cache_dir: &CacheDir) {
     panic_guard::each(queue, "writing a response body", |job| {
         let WriteJob {
             entry,
@@ -119,10 +89,11 @@ fn run(queue: &Receiver<WriteJob>, recorder: &Recorder) {
             // The failure to create it was recorded at that time.
             Some(settled) if settled.cached_file.has_no_file() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
-                let written = write(&entry, settled, &pieces, &mut position, recorder);
+                let versions = cache_dir.versions();
+                let written = write(&entry, settled, &pieces, &mut position, versions);
                 // Failures were recorded where they happened.
                 if written.is_ok() {
-                    recorder.versions().disk_health.worked();
+                    versions.disk_health.worked();
                 }
                 written
             }
@@ -145,9 +116,9 @@ fn write(
     settled: &Settled,
     pieces: &[Bytes],
     position: &mut Position,
-    recorder: &Recorder,
+    versions: &VersionStore,
 ) -> Result<(), ReadError> {
-    let (versions, cached_file) = (recorder.versions(), &settled.cached_file);
+    let cached_file = &settled.cached_file;
     let restore = || {
         versions
             .restore_if_cut(entry, settled)
@@ -179,10 +150,25 @@ fn write(
     }
     for piece in pieces {
         position.advance(entry.chunk, settled.size(), piece, |chunk, checksum| {
-            recorder.completed(settled, chunk, checksum);
+            record(versions, settled, chunk, checksum);
         });
     }
     Ok(())
+}
+
+/// A chunk is complete.
+fn record(versions: &VersionStore, settled: &Settled, chunk: u64, checksum: u64) {
+    let cached_file = &settled.cached_file;
+    cached_file.recency.came(chunk, &versions.quota.moment(0));
+    if settled.presence.insert(chunk) {
+        let record = Record::Chunk {
+            key: cached_file.key.clone(),
+            index: chunk,
+            checksum,
+        };
+        versions.record_contents(cached_file, record);
+    }
+    versions.clear_suspect(settled, chunk);
 }
 
 /// Writes for a bypass entry.

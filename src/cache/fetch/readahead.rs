@@ -31,7 +31,6 @@
 //!
 //! All of this is pure: values in, values out. The caller passes the result to the scheduler.
 
-mod conditions;
 mod cursor;
 #[cfg(test)]
 mod tests;
@@ -39,7 +38,7 @@ mod tests;
 use std::ops::Range;
 
 use super::scheduler::{StreamId, WindowUpdate};
-pub(crate) use conditions::Conditions;
+pub(crate) use cursor::Conditions;
 use cursor::{Cursor, MAX_WINDOW};
 
 /// Maximum number of streams of one open file; the least recently moved is dropped first.

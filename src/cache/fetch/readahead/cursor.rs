@@ -3,8 +3,6 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::conditions::Conditions;
-
 /// Bytes fetched ahead of a reader that is never starved. At the 4 MB/s of a good film this is one
 /// second. Where readers compete for connections it is the first window, too: each of them rarely
 /// gets one, and each fetch costs all of them a round trip. Measured: 64 readers of 16 MiB over
@@ -62,6 +60,18 @@ const FORGOTTEN_AFTER: u64 = 4;
 /// Maximum patience of a cursor in bytes, however long it was left alone before its reader came
 /// back.
 const MOST_PATIENCE: u64 = 16 << 20;
+
+/// What a decision depends on beside the reads. Queried only when a window may change.
+pub(crate) trait Conditions {
+    /// The time since a fixed moment.
+    fn now(&self) -> Duration;
+
+    /// Maximum bytes that the origin's connections can make use of at a time.
+    fn useful_window(&self) -> u64;
+
+    /// Returns true if more files are read from the origin than it gets connections.
+    fn is_crowded(&self) -> bool;
+}
 
 /// The result of a move, in bytes.
 pub(super) struct Step {

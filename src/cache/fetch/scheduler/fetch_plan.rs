@@ -40,18 +40,19 @@ impl FetchPlan<'_> {
         };
         let missing_end = |run: Range<u64>| settled.presence.next_present(&run).unwrap_or(run.end);
         chunks.end = missing_end(chunks.clone());
-        if connections >= OWN_CONNECTIONS * at.queues {
+        // A free connection could bring what lies beyond a gap meanwhile, and nothing would be sent twice.
+        // The fetch itself takes one.
+        let has_free = connections > at.running() + 1;
+        if has_free || connections >= OWN_CONNECTIONS * at.queues {
             return chunks;
         }
         let chunk = queue.entry.chunk.bytes();
-        // The fetch itself takes one.
-        let free = connections.saturating_sub(at.running() + 1);
         let most = first + at.fetch_size.fetch_len(u64::MAX, 1).min(self.longest()) / chunk;
         while let Some(next) = queue.next_wanted(chunks.end..most) {
             let gap = chunks.end..next;
             let is_in_flight = |fetch: &RunningFetch| !common(&fetch.chunks, &gap).is_empty();
             if gap.is_empty()
-                || !at.fetch_size.bridges((gap.end - gap.start) * chunk, free)
+                || (gap.end - gap.start) * chunk > at.fetch_size.round_trip()
                 || queue.fetches.iter().any(is_in_flight)
             {
                 break;
@@ -67,7 +68,8 @@ impl FetchPlan<'_> {
         let helpers = self.helpers(first + in_a_row);
         let len = self.at.fetch_size.fetch_len(in_a_row * chunk, helpers);
         let len = in_a_row.min((len.min(self.longest()) / chunk).max(1));
-        if helpers <= 1 && self.at.fetch_size.takes_along((in_a_row - len) * chunk) {
+        // A rest that comes in less time than another request takes is taken along.
+        if helpers <= 1 && (in_a_row - len) * chunk <= self.at.fetch_size.round_trip() {
             in_a_row
         } else {
             len
