@@ -14,48 +14,25 @@
 
 mod answers;
 mod body;
-mod failures;
+mod fetch_job;
+mod retries;
 mod route;
+mod settling;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
-use tokio::runtime::Handle;
-use url::Url;
-
-use super::file_writer::WriteJob;
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
-use crate::cache::entry::cache_dir::CacheDir;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
-use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
-use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{ChunkTier, Client, Permit, Route, Throttle};
-use failures::Failures;
-use route::{Candidate, RoutePermit};
-
-/// Carries out the fetches of one mount, each in a task of its own.
-pub(crate) struct ChunkDownloader {
-    /// Where the tasks run.
-    pub runtime: Handle,
-    /// The HTTP client.
-    pub client: Client,
-    /// The token bucket that all bodies share.
-    pub throttle: Throttle,
-    /// Number of tries after the first that brought nothing, before a fetch fails.
-    pub retries: u32,
-    /// Places besides the origin that may have bytes, in order of preference.
-    pub tiers: Vec<Arc<dyn ChunkTier>>,
-    /// Opens data files for versions that become known.
-    pub cache_dir: Arc<CacheDir>,
-    /// The threads that write.
-    pub writers: Sender<WriteJob>,
-    /// Notified when there is no descriptor left for a connection.
-    pub shortage: DescriptorExhaustion,
-}
+use crate::http::HttpErrorKind;
+use crate::origin::Permit;
+use answers::RangeRequests;
+pub(crate) use fetch_job::ChunkDownloader;
+use fetch_job::FetchJob;
+use retries::{FailedRequest, FetchRetries};
+use route::{RoutePermit, TierUrl};
 
 impl Fetcher for ChunkDownloader {
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
@@ -72,13 +49,15 @@ impl Fetcher for ChunkDownloader {
                 result: None,
             };
             let fetch = Fetch {
-                downloader: self,
-                manager,
-                order,
-                control: Arc::clone(&control),
-                linear: false,
-                hint_is_good: true,
-                next_suspect: u64::MAX,
+                job: FetchJob {
+                    downloader: self,
+                    manager,
+                    order,
+                    control: Arc::clone(&control),
+                    linear: false,
+                    next_suspect: u64::MAX,
+                },
+                requests: RangeRequests::default(),
                 given_up_at: None,
             };
             tokio::select! {
@@ -112,16 +91,8 @@ impl Drop for EndReport {
 
 /// A running fetch.
 struct Fetch {
-    downloader: Arc<ChunkDownloader>,
-    manager: Arc<ChunkManager>,
-    order: FetchOrder,
-    control: Arc<FetchControl>,
-    /// The server sends the whole file, whatever range was requested.
-    linear: bool,
-    /// No answer has contradicted the size that the listing gave.
-    hint_is_good: bool,
-    /// Byte offset of the next chunk to verify instead of to fetch.
-    next_suspect: u64,
+    job: FetchJob,
+    requests: RangeRequests,
     /// Byte offset at which a connection was last given up.
     given_up_at: Option<u64>,
 }
@@ -129,32 +100,32 @@ struct Fetch {
 impl Fetch {
     /// Runs the fetch, and leaves the position that it has reached in `kept`.
     async fn run(mut self, kept: &mut Option<Box<Position>>) -> Result<(), ReadError> {
-        let entry = Arc::clone(&self.order.entry);
-        let mut reached = self.order.bytes.start;
+        let (downloader, entry) = (Arc::clone(&self.job.downloader), Arc::clone(&self.job.order.entry));
+        let mut reached = self.job.order.bytes.start;
         if let Some(position) = entry.take_unfinished(entry.chunk.index(reached)) {
             reached = position.offset();
             *kept = Some(position);
         }
-        let mut failures = Failures::new(self.downloader.retries, reached + entry.chunk.bytes());
-        while reached < self.end() {
+        let mut retries = FetchRetries::new(downloader.retries, reached + entry.chunk.bytes());
+        while reached < self.job.end() {
             if let Some(verified) = self.verify(reached).await? {
                 (reached, *kept) = (verified, None);
                 continue;
             }
             let before = reached;
-            let RoutePermit { permit, elsewhere } = self.wait_for_permit(reached, &mut failures).await;
+            let RoutePermit { permit, tier } = retries.permit(&self.job, reached).await;
             let asked = Instant::now();
-            let health = self.downloader.client.health_of(entry.url());
+            let health = downloader.client.health_of(entry.url());
             let traffic = health.traffic();
             kept.get_or_insert_with(|| Position::at_chunk_edge(before));
-            let (permit, result) = self.attempt(kept, permit, elsewhere.as_ref(), asked).await;
+            let (permit, result) = self.attempt(kept, permit, tier.as_ref(), asked).await;
             reached = kept.as_ref().map_or(before, |position| position.offset());
             let error = match result {
-                Ok(()) if reached >= self.end() => break,
+                Ok(()) if reached >= self.job.end() => break,
                 // It must get further than before. Otherwise a server that sends the whole file
                 // each time, and ends early without an error, would be asked without end.
                 Ok(()) if reached > before => continue,
-                Ok(()) => self.bad_answer("no bytes"),
+                Ok(()) => self.job.bad_answer("no bytes"),
                 // This is no failure: the fetch continues over another connection.
                 Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain => {
                     self.given_up_at = Some(reached);
@@ -165,64 +136,38 @@ impl Fetch {
                 Err(ReadError::Lost) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            failures.reached(reached, entry.chunk.bytes());
-            match &elsewhere {
-                Some(candidate) => self.retry_after_tier(candidate, error, permit, &mut failures).await?,
-                None if error.kind == HttpErrorKind::Denied(403) && self.downloader.retries > 0 => {
-                    let had_others = health.had_others(traffic);
-                    return Err(self.note_denial(error, asked, had_others, &failures).into());
-                }
-                None if !error.kind.is_temporary() => return Err(error.into()),
-                None if permit.is_none() && error.kind.is_of_the_server() && self.try_tiers(&mut failures) => {}
-                None => match self.retry_after(error, permit, asked, &mut failures).await {
-                    Err(error) if !self.try_tiers(&mut failures) => return Err(error.into()),
-                    Err(_) | Ok(()) => {}
-                },
-            }
+            let failed = FailedRequest {
+                error,
+                asked,
+                permit,
+                tier,
+                had_others: health.had_others(traffic),
+            };
+            retries.after(&self.job, failed, reached).await?;
         }
         Ok(())
-    }
-
-    /// Byte offset before which this fetch ends, by what is known now.
-    fn end(&self) -> u64 {
-        match self.order.entry.settled() {
-            Some(settled) if self.linear => settled.size(),
-            Some(settled) => self.control.end().min(settled.size()),
-            None => self.control.end(),
-        }
-    }
-
-    /// Byte offset before which the current request ends.
-    fn request_end(&self) -> u64 {
-        if self.linear {
-            self.end()
-        } else {
-            self.end().min(self.next_suspect)
-        }
     }
 
     /// Verifies the unverified chunks from `offset` on before any request is sent. Returns the
     /// offset reached, or `None` if the chunk at `offset` is not good.
     async fn verify(&mut self, offset: u64) -> Result<Option<u64>, ReadError> {
-        let entry = Arc::clone(&self.order.entry);
+        let job = &mut self.job;
+        let entry = Arc::clone(&job.order.entry);
         let settled = entry.settled().filter(|settled| settled.memory.is_none());
-        let Some(settled) = settled.filter(|_| !self.linear) else {
+        let Some(settled) = settled.filter(|_| !job.linear) else {
             return Ok(None);
         };
         // Stop before a chunk that is not unverified.
         let next = settled.cached_file.unverified.next_from(entry.chunk.count(offset));
         let next = next.map_or(u64::MAX, |chunk| chunk * entry.chunk.bytes());
         if next != offset {
-            self.next_suspect = next;
+            job.next_suspect = next;
             return Ok(None);
         }
-        let (versions, manager) = (
-            Arc::clone(self.downloader.cache_dir.versions()),
-            Arc::clone(&self.manager),
-        );
-        let (fetch, bytes) = (self.order.id, offset..self.end());
-        let shared = Arc::clone(&entry);
-        let verifying = self.downloader.runtime.spawn_blocking(move || {
+        let versions = Arc::clone(job.downloader.cache_dir.versions());
+        let (manager, shared) = (Arc::clone(&job.manager), Arc::clone(&entry));
+        let (fetch, bytes) = (job.order.id, offset..job.end());
+        let verifying = job.downloader.runtime.spawn_blocking(move || {
             let settled = shared.settled()?;
             let verified = |reached| manager.progress(shared.id, fetch, reached);
             Some(versions.verify(&shared, settled, &bytes, verified))
@@ -237,27 +182,26 @@ impl Fetch {
         &mut self,
         kept: &mut Option<Box<Position>>,
         permit: Permit,
-        elsewhere: Option<&Candidate>,
+        tier: Option<&TierUrl>,
         asked: Instant,
     ) -> (Option<Permit>, Result<(), ReadError>) {
-        let position = kept.get_or_insert_with(|| Position::at_chunk_edge(self.order.bytes.start));
-        let answer = match elsewhere {
-            None => self.ask(position).await,
-            Some(candidate) => self.ask_tier(candidate, position).await,
+        let start = self.job.order.bytes.start;
+        let position = kept.get_or_insert_with(|| Position::at_chunk_edge(start));
+        let answer = match tier {
+            None => self.requests.ask(&mut self.job, position).await,
+            Some(tier) => self.requests.ask_tier(&self.job, tier, position).await,
         };
+        let job = &self.job;
+        let (client, entry) = (&job.downloader.client, &job.order.entry);
         let permit = match &answer {
             Err(ReadError::Http(error)) if error.kind.is_of_the_origin() => Some(permit),
             Err(ReadError::Http(error)) => {
                 permit.ended(Some(error));
                 None
             }
-            _ if elsewhere.is_some() => {
-                permit.answered();
-                None
-            }
             _ => {
-                let answered = self.downloader.client.health_of(self.order.entry.url());
-                if permit.is_to(&answered) {
+                let answered = client.health_of(entry.url());
+                if tier.is_some() || permit.is_to(&answered) {
                     permit.answered();
                 } else {
                     answered.answered();
@@ -265,63 +209,36 @@ impl Fetch {
                 None
             }
         };
-        match answer {
-            Ok(Some(mut body)) => {
-                // A tier's answer uses a slot of the file's own origin.
-                let origin = match elsewhere {
-                    None => body.origin().unwrap_or_else(|| self.order.entry.origin.clone()),
-                    Some(_) => self.order.entry.origin.clone(),
-                };
-                if elsewhere.is_none() {
-                    self.manager.answered(self.order.id, &origin);
-                }
-                let (answered, from) = (Instant::now(), position.offset());
-                // Time spent waiting for a connection is not the server's.
-                let asked = body.sent().into_std().max(asked);
-                if self.given_up_at == Some(from) {
-                    body.trust_connection();
-                }
-                let result = self.stream(body, kept).await;
-                let bytes = kept
-                    .as_ref()
-                    .map_or(0, |position| position.offset().saturating_sub(from));
-                // Time in which the connection was silent is not the server's either.
-                if !is_given_up(&result) {
-                    let serves = self.downloader.client.serves(&origin);
-                    self.manager.serves(&origin, serves);
-                    self.manager
-                        .measured(&origin, answered - asked, bytes, answered.elapsed());
-                }
-                (permit, result)
-            }
-            Ok(None) => (permit, Ok(())),
-            Err(error) => (permit, Err(error)),
+        let mut body = match answer {
+            Ok(Some(body)) => body,
+            Ok(None) => return (permit, Ok(())),
+            Err(error) => return (permit, Err(error)),
+        };
+        // A tier's answer uses a slot of the file's own origin.
+        let origin = body.origin().filter(|_| tier.is_none());
+        let origin = origin.unwrap_or_else(|| entry.origin.clone());
+        if tier.is_none() {
+            job.manager
+                .report(|scheduler| scheduler.answered(job.order.id, &origin));
         }
+        let (answered, from) = (Instant::now(), position.offset());
+        // Time spent waiting for a connection is not the server's.
+        let asked = body.sent().into_std().max(asked);
+        if self.given_up_at == Some(from) {
+            body.trust_connection();
+        }
+        let result = body::stream(job, body, kept).await;
+        let bytes = kept
+            .as_ref()
+            .map_or(0, |position| position.offset().saturating_sub(from));
+        // Time in which the connection was silent is not the server's either.
+        if !matches!(&result, Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain) {
+            let (serves, latency, time) = (client.serves(&origin), answered - asked, answered.elapsed());
+            job.manager.report(|scheduler| {
+                scheduler.serves(&origin, serves);
+                scheduler.measured(&origin, latency, bytes, time);
+            });
+        }
+        (permit, result)
     }
-
-    fn bad_answer(&self, what: &str) -> HttpError {
-        self.error(HttpErrorKind::BadAnswer(what.to_owned()))
-    }
-
-    fn error(&self, kind: HttpErrorKind) -> HttpError {
-        let url = redact(self.order.entry.url());
-        HttpError { kind, url }
-    }
-}
-
-impl Route for Fetch {
-    fn leads_to<'a>(&'a self, target: &'a Url) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        Box::pin(async move {
-            let Some(origin) = Origin::of(target) else { return };
-            if !self.manager.leads_to(self.order.id, &origin) {
-                // This fetch is stopped; the next one begins at the redirect's target.
-                self.downloader.client.note_redirect(self.order.entry.url(), target);
-                std::future::pending().await
-            }
-        })
-    }
-}
-
-fn is_given_up(result: &Result<(), ReadError>) -> bool {
-    matches!(result, Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain)
 }

@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -64,11 +64,9 @@ pub struct ChunkManager {
 
 struct State {
     scheduler: Scheduler,
-    /// The waiters with a deadline, and their callbacks. **The first has the earliest deadline**:
-    /// the numbers grow with time, and all have the same patience.
-    waiting: BTreeMap<WaiterId, (Instant, OnReady)>,
-    /// The callbacks of waiters without a deadline.
-    patient: HashMap<WaiterId, OnReady>,
+    /// The waiters, their deadlines if they have one, and their callbacks. **The first deadline is the
+    /// earliest**: the numbers grow with time, and all readers have the same patience.
+    waiting: BTreeMap<WaiterId, (Option<Instant>, OnReady)>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
     /// True if [`ChunkManager::watch_waits`] checks again by itself.
@@ -84,7 +82,6 @@ impl ChunkManager {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits),
                 waiting: BTreeMap::new(),
-                patient: HashMap::new(),
                 controls: HashMap::new(),
                 next_waiter: 1,
                 is_watched: false,
@@ -113,10 +110,9 @@ impl ChunkManager {
         window_updates: &[WindowUpdate],
         on_ready: OnReady,
     ) -> WaiterId {
+        let deadline = Some(Instant::now() + self.patience);
         self.change(|state| {
-            let waiter = state.new_waiter();
-            let deadline = Instant::now() + self.patience;
-            state.waiting.insert(waiter, (deadline, on_ready));
+            let waiter = state.new_waiter(deadline, on_ready);
             let scheduler = &mut state.scheduler;
             scheduler.wait(entry, bytes, Priority::Critical, window_updates, waiter);
             waiter
@@ -145,35 +141,10 @@ impl ChunkManager {
         on_ready: OnReady,
     ) -> WaiterId {
         self.change(|state| {
-            let waiter = state.new_waiter();
-            state.patient.insert(waiter, on_ready);
+            let waiter = state.new_waiter(None, on_ready);
             state.scheduler.wait(entry, bytes, priority, &[], waiter);
             waiter
         })
-    }
-
-    /// Blocks the calling thread until `bytes` are in the data file.
-    ///
-    /// # Errors
-    /// The reason, if they never will be.
-    pub fn wait_for_range(self: &Arc<Self>, entry: &Arc<CacheEntry>, bytes: Range<u64>) -> Result<(), ReadError> {
-        let shared = Arc::new((Mutex::new(None), Condvar::new()));
-        let waker = Arc::clone(&shared);
-        let wake = move |result| {
-            *waker.0.lock() = Some(result);
-            waker.1.notify_one();
-        };
-        self.when_ready(entry, bytes, &[], Box::new(wake));
-        let mut result = shared.0.lock();
-        loop {
-            // The result is checked under the lock that the waker takes to set it, and the
-            // condition releases that lock and sleeps in one step. So the notification can't fall
-            // between the check and the sleep.
-            match result.take() {
-                Some(result) => return result,
-                None => shared.1.wait(&mut result),
-            }
-        }
     }
 
     /// Changes the windows of an entry's streams: more or less is fetched ahead.
@@ -204,26 +175,9 @@ impl ChunkManager {
         self.change(|state| state.scheduler.lost(entry));
     }
 
-    /// For fetches: measurements of an answer, as far as they show how the origin answers.
-    pub fn measured(self: &Arc<Self>, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
-        let now = std::time::Instant::now();
-        self.change(|state| state.scheduler.measured(origin, latency, bytes, time, now));
-    }
-
-    /// For fetches: the origin serves this many connections at a time.
-    pub fn serves(self: &Arc<Self>, origin: &Origin, connections: usize) {
-        self.change(|state| state.scheduler.serves(origin, connections));
-    }
-
-    /// For fetches: the head of an answer has come from this origin.
-    pub fn answered(self: &Arc<Self>, fetch: FetchId, origin: &Origin) {
-        self.change(|state| state.scheduler.answered(fetch, origin));
-    }
-
-    /// For fetches: a redirect leads to this origin. Returns false if the fetch has lost its slot and
-    /// is stopped.
-    pub fn leads_to(self: &Arc<Self>, fetch: FetchId, origin: &Origin) -> bool {
-        self.change(|state| state.scheduler.leads_to(fetch, origin))
+    /// For fetches: reports another event to the scheduler. It runs under the lock, so it must not block.
+    pub(super) fn report<T>(self: &Arc<Self>, event: impl FnOnce(&mut Scheduler) -> T) -> T {
+        self.change(|state| event(&mut state.scheduler))
     }
 
     /// For fetches: a request to this origin failed before it brought a byte. Returns what the fetch
@@ -243,35 +197,12 @@ impl ChunkManager {
 
     /// For fetches: the answer to the request sent at `asked` was broken off.
     pub fn broken_off(self: &Arc<Self>, fetch: FetchId, origin: &Origin, asked: std::time::Instant) {
-        let now = std::time::Instant::now();
-        if self.change(|state| state.scheduler.broken_off(fetch, asked, now)) {
+        if self.change(|state| state.scheduler.broken_off(fetch, asked)) {
             log::info!(
                 event = events::CONNECTIONS_REDUCED;
                 "{origin} breaks off responses; using fewer connections for a while"
             );
         }
-    }
-
-    /// For fetches: the server is preparing the file, which is not requested again before `until`.
-    /// Returns when to call [`Self::rested`]; `None` if the fetch is over already.
-    pub fn rest(self: &Arc<Self>, fetch: FetchId, until: std::time::Instant) -> Option<std::time::Instant> {
-        self.change(|state| state.scheduler.not_ready(fetch, until))
-    }
-
-    /// For fetches that [`Self::refused`] gave this time: the entry may be requested again.
-    pub fn rested(self: &Arc<Self>, entry: EntryId, until: std::time::Instant) {
-        self.change(|state| state.scheduler.rested(entry, until));
-    }
-
-    /// For fetches: the entry's version and true size are known now.
-    pub fn settled(self: &Arc<Self>, entry: EntryId) {
-        self.change(|state| state.scheduler.settled(entry));
-    }
-
-    /// For fetches: the server sends the whole file. Returns false if the fetch is no longer
-    /// wanted.
-    pub fn goes_linear(self: &Arc<Self>, fetch: FetchId) -> bool {
-        self.change(|state| state.scheduler.goes_linear(fetch))
     }
 
     /// For fetches: returns true if its remaining bytes are wanted.
@@ -322,7 +253,8 @@ impl ChunkManager {
                 let mut state = self.state.lock();
                 state.is_watched = !state.scheduler.is_idle();
                 state.next_look = state.scheduler.next_due();
-                state.is_watched.then(|| (state.first_deadline(), state.next_look))
+                let deadline = state.deadlines().next().map(|(_, deadline)| deadline);
+                state.is_watched.then_some((deadline, state.next_look))
             };
             let Some((deadline, due)) = first else {
                 self.is_busy.notified().await;
@@ -365,7 +297,7 @@ impl ChunkManager {
             for action in state.scheduler.take_actions() {
                 match action {
                     Action::Wake(waiter, result) => {
-                        wakes.extend(state.callback_of(waiter).map(|on_ready| (on_ready, result)));
+                        wakes.extend(state.waiting.remove(&waiter).map(|(_, on_ready)| (on_ready, result)));
                     }
                     Action::Start(order) => {
                         let control = Arc::new(FetchControl::new(order.bytes.end));
@@ -401,28 +333,25 @@ impl ChunkManager {
 }
 
 impl State {
-    fn new_waiter(&mut self) -> WaiterId {
+    fn new_waiter(&mut self, deadline: Option<Instant>, on_ready: OnReady) -> WaiterId {
         let waiter = WaiterId(self.next_waiter);
         self.next_waiter += 1;
+        self.waiting.insert(waiter, (deadline, on_ready));
         waiter
     }
 
-    fn callback_of(&mut self, waiter: WaiterId) -> Option<OnReady> {
-        let waiting = self.waiting.remove(&waiter).map(|(_, on_ready)| on_ready);
-        waiting.or_else(|| self.patient.remove(&waiter))
+    /// The waiters with a deadline, the earliest first.
+    fn deadlines(&self) -> impl Iterator<Item = (WaiterId, Instant)> {
+        let waiting = self.waiting.iter();
+        waiting.filter_map(|(&waiter, &(deadline, _))| Some((waiter, deadline?)))
     }
 
     fn end_late_waits(&mut self, patience: Duration) {
         let now = Instant::now();
-        let late = self.waiting.iter().take_while(|(_, (deadline, _))| *deadline <= now);
-        let late: Vec<_> = late.map(|(&waiter, _)| waiter).collect();
-        for waiter in late {
+        let late: Vec<_> = self.deadlines().take_while(|(_, deadline)| *deadline <= now).collect();
+        for (waiter, _) in late {
             self.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
         }
-    }
-
-    fn first_deadline(&self) -> Option<Instant> {
-        self.waiting.first_key_value().map(|(_, &(deadline, _))| deadline)
     }
 }
 

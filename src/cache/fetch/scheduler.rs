@@ -231,12 +231,12 @@ impl Scheduler {
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
-    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration, now: Instant) {
+    pub fn measured(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
         let origin = self.table.queues.number(origin);
         self.table.queues.change(origin, |at| {
             at.answers += 1;
             at.fetch_size.note(latency, bytes, time);
-            at.connection_limit.answered(at.running(), now);
+            at.connection_limit.answered(at.running(), self.dispatcher.now);
         });
     }
 
@@ -329,9 +329,9 @@ impl Scheduler {
 
     /// An answer to a fetch was broken off, perhaps because of too many requests at once. Returns true
     /// if this is the first sign that the origin serves only a limited number of requests.
-    pub fn broken_off(&mut self, fetch: FetchId, asked: Instant, now: Instant) -> bool {
+    pub fn broken_off(&mut self, fetch: FetchId, asked: Instant) -> bool {
         self.table.note_served(fetch, false);
-        let Some((origin, complaint)) = self.table.complaint(fetch, false, asked, now) else {
+        let Some((origin, complaint)) = self.table.complaint(fetch, false, asked, self.dispatcher.now) else {
             return false;
         };
         self.table
@@ -343,8 +343,11 @@ impl Scheduler {
     /// the first sign that the origin serves only a limited number of requests.
     pub fn refused(&mut self, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
         self.heard_from(fetch, origin);
-        let is_said = matches!(refusal.kind, HttpErrorKind::Status { .. });
-        let Some((origin, complaint)) = self.table.complaint(fetch, is_said, refusal.asked, refusal.now) else {
+        let (is_said, now) = (
+            matches!(refusal.kind, HttpErrorKind::Status { .. }),
+            self.dispatcher.now,
+        );
+        let Some((origin, complaint)) = self.table.complaint(fetch, is_said, refusal.asked, now) else {
             return (AfterRefusal::Fail, false);
         };
         let (id, queues) = (complaint.by, &mut self.table.queues);

@@ -1,17 +1,16 @@
-//! Answers: which version an answer belongs to, and whether its body is what was requested.
+//! The requests of a fetch, and whether the body of an answer is what was requested.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Buf;
 
-use super::{ChunkDownloader, Fetch};
-use crate::cache::entry::cache_entry::CacheEntry;
+use super::fetch_job::FetchJob;
+use super::route::TierUrl;
+use super::settling::Settling;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
-use crate::cache::index::CatalogUpdate;
-use crate::http::{HttpErrorKind, Validator, Version, redact};
-use crate::origin::{AliasName, Body, RangeAnswer, Weighed};
+use crate::http::{Validator, Version, redact};
+use crate::origin::{Body, Expected, RangeAnswer};
 use crate::util::events;
 
 /// Maximum bytes of an answer that is read once only to learn its length. Answers that servers
@@ -23,32 +22,27 @@ const MOST_COUNTED: u64 = 64 << 20;
 /// pages are shorter.
 const MOST_KEPT: u64 = 1 << 20;
 
-/// Maximum time for which an answer is held, unread, while the server is asked for its version.
-const LONGEST_HELD: Duration = Duration::from_secs(2);
-
-fn is_countable(listed: &Version) -> bool {
-    listed.size <= MOST_COUNTED
+/// The requests of one fetch.
+pub(super) struct RangeRequests {
+    /// No answer has contradicted the size that the listing gave.
+    hint_is_good: bool,
 }
 
-impl ChunkDownloader {
-    /// Asks the server whether an answer that names another version (`told`) is of the settled
-    /// version after all.
-    async fn weigh(&self, entry: &CacheEntry, told: &AliasName) -> Result<Weighed, ReadError> {
-        let Some(settled) = entry.settled().filter(|_| !entry.is_changed()) else {
-            return Ok(Weighed::Another);
-        };
-        // Three short reads, and seldom.
-        let (client, samples) = (&self.client, entry.samples());
-        let is_same = client.weigh(entry.url(), &settled.version, settled.modified, told, samples);
-        Ok(is_same.await?)
+impl Default for RangeRequests {
+    fn default() -> RangeRequests {
+        RangeRequests { hint_is_good: true }
     }
 }
 
-impl Fetch {
-    /// Requests what is left and validates the answer. `None` if there is nothing left: the file
-    /// ends before the position.
-    pub(super) async fn ask(&mut self, position: &mut Box<Position>) -> Result<Option<Body>, ReadError> {
-        let entry = Arc::clone(&self.order.entry);
+impl RangeRequests {
+    /// Requests what is left of the file's own URL and validates the answer. `None` if there is nothing
+    /// left: the file ends before the position.
+    pub(super) async fn ask(
+        &mut self,
+        job: &mut FetchJob,
+        position: &mut Box<Position>,
+    ) -> Result<Option<Body>, ReadError> {
+        let entry = Arc::clone(&job.order.entry);
         let settled = entry.settled().map(|settled| settled.version.clone());
         // A listing's size is no version, but it tells a file from a login page.
         let is_hint = settled.is_none() && self.hint_is_good;
@@ -56,15 +50,15 @@ impl Fetch {
             size: entry.size_hint(),
             validator: Validator::None,
         }));
-        let want = position.offset()..self.request_end();
+        let want = job.rest_from(position.offset());
         if want.is_empty() {
-            // It was cut a moment ago.
             return Ok(None);
         }
-        let client = &self.downloader.client;
-        let answer = client.range_by(Some(&*self), entry.url(), want.clone(), known.as_ref());
-        let Some(answer) = self.resolve(answer.await?).await? else {
-            return Box::pin(self.ask(position)).await;
+        let client = &job.downloader.client;
+        let answer = client.range_by(Some(&*job), entry.url(), want.clone(), known.as_ref());
+        let settling = Settling { job };
+        let Some(answer) = settling.resolve(answer.await?).await? else {
+            return Box::pin(self.ask(job, position)).await;
         };
         match answer {
             RangeAnswer::Partial {
@@ -73,12 +67,12 @@ impl Fetch {
                 body,
                 ..
             } => {
-                if self.settle_by_head(&version).await? {
+                if settling.settle_by_head(&version).await? {
                     // The data that came may be of an older version than that of the HEAD answer.
                     drop(body);
-                    return Box::pin(self.ask(position)).await;
+                    return Box::pin(self.ask(job, position)).await;
                 }
-                self.settle(version, modified).await?;
+                settling.settle(version, modified).await?;
                 Ok(Some(body))
             }
             RangeAnswer::Whole {
@@ -91,11 +85,14 @@ impl Fetch {
                     (Some(size), _) => (size, body),
                     // Only a listing gives the length, perhaps of another representation: a body
                     // generated while sending may be longer or shorter than the listed file.
-                    (None, known) if entry.settled().is_none() && known.as_ref().is_none_or(is_countable) => {
-                        let (size, counted) = self.count(body).await?;
+                    (None, known)
+                        if entry.settled().is_none()
+                            && known.as_ref().is_none_or(|known| known.size <= MOST_COUNTED) =>
+                    {
+                        let (size, counted) = count(job, body).await?;
                         let Some(counted) = counted else {
-                            self.settle(Version { size, validator }, modified).await?;
-                            return Box::pin(self.ask(position)).await;
+                            settling.settle(Version { size, validator }, modified).await?;
+                            return Box::pin(self.ask(job, position)).await;
                         };
                         (size, counted)
                     }
@@ -103,233 +100,121 @@ impl Fetch {
                         body.expect(known.size);
                         (known.size, body)
                     }
-                    (None, None) => return Err(self.bad_answer("its length is unknown").into()),
+                    (None, None) => return Err(job.bad_answer("its length is unknown").into()),
                 };
-                self.settle(Version { size, validator }, modified).await?;
+                settling.settle(Version { size, validator }, modified).await?;
                 let is_all_we_asked_for = want.start == 0 && want.end >= size;
                 if is_all_we_asked_for {
                     return Ok(Some(body));
                 }
                 // The whole file is more than the memory has room for.
                 if entry.settled().is_some_and(|settled| settled.memory.is_some()) {
-                    return self.skip(body, want.start).await.map(Some);
+                    return skip(job, body, want.start).await.map(Some);
                 }
-                self.go_linear(position)?;
+                go_linear(job, position)?;
                 Ok(Some(body))
             }
             RangeAnswer::PastEnd { size } => {
-                self.settle_by_size(size).await?;
+                settling.settle_by_size(size).await?;
                 Ok(None)
             }
             RangeAnswer::Changed(_) if is_hint => {
                 // The listing was wrong, or old. What the server says of the file itself counts.
                 log::debug!("{}: its size differs from the size in the listing", redact(entry.url()));
                 self.hint_is_good = false;
-                Box::pin(self.ask(position)).await
+                Box::pin(self.ask(job, position)).await
             }
-            RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } => self.expect_same(false).map(|()| None),
+            RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } => settling.expect_same(false).map(|()| None),
         }
     }
 
-    /// Reads over the first bytes of a body.
-    async fn skip(&self, mut body: Body, bytes: u64) -> Result<Body, ReadError> {
-        let mut left = bytes;
-        while left > 0
-            && let Some(mut piece) = body.next().await?
-        {
-            self.downloader.throttle.take(piece.len()).await;
-            let skipped = left.min(piece.len() as u64);
-            left -= skipped;
-            piece.advance(skipped as usize);
-            body.put_back(piece);
+    /// Asks a tier for what is left. `None` if nothing is left.
+    ///
+    /// Tiers are asked for bytes of the known version. If a file's version is unknown, the first tier
+    /// that answers settles it, as the file's own URL would. Other answers of a tier say nothing about
+    /// the file, and its failures are not attributed to the file's origin.
+    pub(super) async fn ask_tier(
+        &self,
+        job: &FetchJob,
+        tier: &TierUrl,
+        position: &Position,
+    ) -> Result<Option<Body>, ReadError> {
+        let want = job.rest_from(position.offset());
+        if want.is_empty() {
+            return Ok(None);
         }
-        Ok(body)
-    }
-
-    /// Measures the length of a body that does not state it, and returns the body too if it is
-    /// short. A generated body may have another length the next time.
-    async fn count(&self, mut body: Body) -> Result<(u64, Option<Body>), ReadError> {
-        let (mut size, mut pieces) = (0, Vec::new());
-        while let Some(piece) = body.next().await? {
-            self.downloader.throttle.take(piece.len()).await;
-            size += piece.len() as u64;
-            if size > MOST_COUNTED {
-                return Err(self.bad_answer("its length is unknown").into());
-            }
-            if size <= MOST_KEPT {
-                pieces.push(piece);
-            } else {
-                pieces.clear();
-            }
-        }
-        Ok((size, (size <= MOST_KEPT).then(|| body.again(pieces))))
-    }
-
-    /// Checks that the entry's version has this size, which is all that is known: a range past the
-    /// end was requested.
-    pub(super) async fn settle_by_size(&self, size: u64) -> Result<(), ReadError> {
-        let entry = &self.order.entry;
-        if let Some(settled) = entry.settled() {
-            // A concurrent fetch has settled the version; this answer adds nothing.
-            return self.expect_same(settled.size() == size);
-        }
-        if size == 0 {
-            let validator = Validator::None;
-            return self.settle(Version { size, validator }, None).await;
-        }
-        // The version may also have a validator, which later answers will carry. The answer for the
-        // first byte shows it.
-        match self.downloader.client.range(entry.url(), 0..1, None).await? {
-            RangeAnswer::Partial {
-                version,
-                modified,
-                mut body,
-                ..
-            } => {
-                self.settle(version, modified).await?;
-                // Reading the byte returns the connection to the pool. The byte itself is not used.
-                let _ = body.next().await;
-                self.expect_same(entry.size() == size)
-            }
-            RangeAnswer::Whole {
-                size: Some(told),
-                validator,
-                modified,
-                ..
-            } => {
-                let version = Version { size: told, validator };
-                self.settle(version, modified).await?;
-                self.expect_same(entry.size() == size)
-            }
-            _ => Err(self
-                .bad_answer("it rejects a range that starts at the file's first byte")
-                .into()),
-        }
-    }
-
-    /// Checks that the entry is of the version of an answer, and settles the entry if it has none.
-    pub(super) async fn settle(&self, version: Version, modified: Option<SystemTime>) -> Result<(), ReadError> {
-        let entry = &self.order.entry;
-        if entry.settled().is_none() {
-            let (downloader, manager) = (Arc::clone(&self.downloader), Arc::clone(&self.manager));
-            let (entry, version) = (Arc::clone(entry), version.clone());
-            // A task of its own, so that it continues if this fetch is stopped. Otherwise the next
-            // fetch would find the data file locked, still being opened by this one, or the change
-            // of size would not be reported.
-            let settling = self.downloader.runtime.spawn(async move {
-                downloader
-                    .cache_dir
-                    .versions()
-                    .settle(&entry, &version, modified)
-                    .await?;
-                manager.settled(entry.id);
-                // A shorter file needs no report: the kernel notices by the read that ends early
-                // ([`Reader::is_past_the_end`]).
-                if entry.size() > entry.size_hint() {
-                    entry.has_resized();
-                }
-                Ok::<(), ReadError>(())
-            });
-            // It fails only if it panics, or if the runtime shuts down.
-            settling.await.map_err(|err| ReadError::Store(err.to_string()))??;
-        }
-        // An answer to a request that named the version has been compared already. This is for
-        // fetches that began side by side, before the version was known.
-        let is_same = match entry.settled() {
-            Some(settled)
-                if settled.version == version
-                    && !self.downloader.client.is_named_now_and_then(entry.url(), &version) =>
-            {
-                true
-            }
-            Some(settled) if settled.size() == version.size => {
-                let told = AliasName::as_version(&version, modified);
-                let held = tokio::time::timeout(LONGEST_HELD, self.downloader.weigh(entry, &told)).await;
-                match held.unwrap_or(Ok(Weighed::Again))? {
-                    Weighed::Same => true,
-                    Weighed::Another => false,
-                    // Handled like an interrupted answer.
-                    Weighed::Again => return Err(self.error(HttpErrorKind::Interrupted).into()),
-                }
-            }
-            _ => false,
+        let entry = &job.order.entry;
+        let settled = entry.settled();
+        let expected = match settled {
+            Some(settled) => Expected::Version(&settled.version, settled.modified),
+            None => Expected::Listed(self.hint_is_good.then_some(entry.size_hint())),
         };
-        self.expect_same(is_same)
-    }
-
-    /// Finds out whether an answer with contradicting validators is of the settled version. `None`
-    /// if the request has to be repeated.
-    async fn resolve(&self, answer: RangeAnswer) -> Result<Option<RangeAnswer>, ReadError> {
-        let RangeAnswer::Doubtful { told, answer } = answer else {
-            return Ok(Some(answer));
-        };
-        let entry = &self.order.entry;
-        let held = tokio::time::timeout(LONGEST_HELD, self.downloader.weigh(entry, &told)).await;
-        let (weighed, answer) = match held {
-            Ok(weighed) => (weighed?, Some(*answer)),
-            Err(_) => {
-                // A server that serves one connection at a time answers nothing else while this one
-                // is unread.
-                drop(answer);
-                (self.downloader.weigh(entry, &told).await?, None)
+        let found = tier.tier.range(&tier.url, want, expected).await?;
+        if settled.is_none() {
+            // Another fetch may have settled the entry meanwhile, to another version.
+            if entry.settled().is_some_and(|settled| settled.version != found.version) {
+                return Err(job.bad_answer("it has a different version of the file").into());
             }
-        };
-        Ok(match weighed {
-            Weighed::Same => answer,
-            Weighed::Another => Some(RangeAnswer::Changed(None)),
-            Weighed::Again => None,
-        })
+            Settling { job }.settle(found.version, found.modified).await?;
+        }
+        Ok(Some(found.body))
     }
+}
 
-    /// Settles the entry by a HEAD answer, if the first partial answer names no version and HEAD
-    /// does. Returns true if it did.
-    async fn settle_by_head(&self, told: &Version) -> Result<bool, ReadError> {
-        let entry = &self.order.entry;
-        if told.validator != Validator::None || entry.settled().is_some() {
-            return Ok(false);
-        }
-        match self.downloader.client.named_by_head(entry.url(), told.size).await {
-            Some((version, modified)) => self.settle(version, modified).await.map(|()| true),
-            None => Ok(false),
-        }
+/// Reads over the first bytes of a body.
+async fn skip(job: &FetchJob, mut body: Body, bytes: u64) -> Result<Body, ReadError> {
+    let mut left = bytes;
+    while left > 0
+        && let Some(mut piece) = body.next().await?
+    {
+        job.downloader.throttle.take(piece.len()).await;
+        let skipped = left.min(piece.len() as u64);
+        left -= skipped;
+        piece.advance(skipped as usize);
+        body.put_back(piece);
     }
+    Ok(body)
+}
 
-    pub(super) fn expect_same(&self, is_same: bool) -> Result<(), ReadError> {
-        let entry = &self.order.entry;
-        if let (false, Some(settled)) = (is_same, entry.settled()) {
-            self.downloader
-                .cache_dir
-                .versions()
-                .index
-                .note(CatalogUpdate::Outdated {
-                    url_key: self.downloader.cache_dir.versions().url_key(entry.url()),
-                    version: settled.version.clone(),
-                });
+/// Measures the length of a body that does not state it, and returns the body too if it is
+/// short. A generated body may have another length the next time.
+async fn count(job: &FetchJob, mut body: Body) -> Result<(u64, Option<Body>), ReadError> {
+    let (mut size, mut pieces) = (0, Vec::new());
+    while let Some(piece) = body.next().await? {
+        job.downloader.throttle.take(piece.len()).await;
+        size += piece.len() as u64;
+        if size > MOST_COUNTED {
+            return Err(job.bad_answer("its length is unknown").into());
         }
-        entry.expect_same(is_same)
-    }
-
-    /// From now on this fetch brings the whole file from its first byte, for all of the entry's
-    /// waiters.
-    pub(super) fn go_linear(&mut self, position: &mut Box<Position>) -> Result<(), ReadError> {
-        let entry = &self.order.entry;
-        if !entry.ignores_range() {
-            log::info!(
-                event = events::RANGE_IGNORED;
-                "{}: the server ignores Range, so the file is downloaded from its beginning",
-                redact(entry.url())
-            );
-            entry.mark_ignores_range();
-        }
-        self.linear = true;
-        // What was written up to the old position is kept until no waiter is woken for it any more.
-        let before = std::mem::replace(position, Position::at_chunk_edge(0));
-        let is_wanted = self.manager.goes_linear(self.order.id);
-        drop(before);
-        if is_wanted {
-            Ok(())
+        if size <= MOST_KEPT {
+            pieces.push(piece);
         } else {
-            Err(ReadError::ShuttingDown)
+            pieces.clear();
         }
+    }
+    Ok((size, (size <= MOST_KEPT).then(|| body.again(pieces))))
+}
+
+/// From now on this fetch brings the whole file from its first byte, for all of the entry's
+/// waiters.
+fn go_linear(job: &mut FetchJob, position: &mut Box<Position>) -> Result<(), ReadError> {
+    let (entry, fetch) = (&job.order.entry, job.order.id);
+    if !entry.ignores_range() {
+        log::info!(
+            event = events::RANGE_IGNORED;
+            "{}: the server ignores Range, so the file is downloaded from its beginning",
+            redact(entry.url())
+        );
+        entry.mark_ignores_range();
+    }
+    job.linear = true;
+    // What was written up to the old position is kept until no waiter is woken for it any more.
+    let before = std::mem::replace(position, Position::at_chunk_edge(0));
+    let is_wanted = job.manager.report(|scheduler| scheduler.goes_linear(fetch));
+    drop(before);
+    if is_wanted {
+        Ok(())
+    } else {
+        Err(ReadError::ShuttingDown)
     }
 }

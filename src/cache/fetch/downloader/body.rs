@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::Fetch;
+use super::fetch_job::FetchJob;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::fetch::file_writer::WriteJob;
@@ -15,82 +15,80 @@ use crate::cache::storage::write_buffer::WriteBuffer;
 use crate::http::HttpError;
 use crate::origin::Body;
 
-impl Fetch {
-    /// Streams a body to the data file until it ends, breaks, or is no longer wanted. Whenever no
-    /// write is in progress, the position is back in `idle`, also when this future is dropped.
-    pub(super) async fn stream(&self, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
-        let from = idle.as_ref().map_or(0, |position| position.offset());
-        let mut buffer = WriteBuffer::from(from);
-        let mut writing: Option<oneshot::Receiver<Written>> = None;
-        let mut receiving = Some(self.receive(body));
-        let mut result = Ok(());
-        loop {
-            tokio::select! {
-                (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
-                    if receiving.is_some() && !buffer.is_full() =>
-                {
-                    receiving = None;
-                    match piece {
-                        Ok(Some(piece)) => if buffer.take(piece, self.request_end()).is_continue() {
-                            receiving = Some(self.receive(body));
-                        },
-                        Ok(None) => {}
-                        Err(error) => result = Err(error.into()),
-                    }
+/// Streams a body to the data file until it ends, breaks, or is no longer wanted. Whenever no
+/// write is in progress, the position is back in `idle`, also when this future is dropped.
+pub(super) async fn stream(job: &FetchJob, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
+    let from = idle.as_ref().map_or(0, |position| position.offset());
+    let mut buffer = WriteBuffer::from(from);
+    let mut writing: Option<oneshot::Receiver<Written>> = None;
+    let mut receiving = Some(receive(job, body));
+    let mut result = Ok(());
+    loop {
+        tokio::select! {
+            (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
+                if receiving.is_some() && !buffer.is_full() =>
+            {
+                receiving = None;
+                match piece {
+                    Ok(Some(piece)) => if buffer.take(piece, job.request_end()).is_continue() {
+                        receiving = Some(receive(job, body));
+                    },
+                    Ok(None) => {}
+                    Err(error) => result = Err(error.into()),
                 }
-                written = async { writing.as_mut().expect("guarded by the condition").await }, if writing.is_some() => {
-                    writing = None;
-                    // The writer answers every job, unless its thread has died with it.
-                    let (position, outcome) = written.unwrap_or_else(|_| {
-                        (Position::at_chunk_edge(u64::MAX), Err(ReadError::Store("the writing thread has died".into())))
-                    });
-                    *idle = Some(position);
-                    outcome?;
-                }
-                () = tokio::time::sleep_until(buffer.ripe_at()), if idle.is_some() && !buffer.is_empty() => {}
             }
-            let Some(position) = idle.take() else { continue };
-            // A fetch that was cut short may be at its end before the body yields anything more.
-            let is_last = receiving.is_none() || buffer.received >= self.request_end();
-            let ripe = buffer.ripe(tokio::time::Instant::now(), is_last);
-            if ripe > 0 {
-                writing = Some(self.write(buffer.cut(ripe), position));
-            } else if is_last {
+            written = async { writing.as_mut().expect("guarded by the condition").await }, if writing.is_some() => {
+                writing = None;
+                // The writer answers every job, unless its thread has died with it.
+                let (position, outcome) = written.unwrap_or_else(|_| {
+                    (Position::at_chunk_edge(u64::MAX), Err(ReadError::Store("the writing thread has died".into())))
+                });
                 *idle = Some(position);
+                outcome?;
+            }
+            () = tokio::time::sleep_until(buffer.ripe_at()), if idle.is_some() && !buffer.is_empty() => {}
+        }
+        let Some(position) = idle.take() else { continue };
+        // A fetch that was cut short may be at its end before the body yields anything more.
+        let is_last = receiving.is_none() || buffer.received >= job.request_end();
+        let ripe = buffer.ripe(tokio::time::Instant::now(), is_last);
+        if ripe > 0 {
+            writing = Some(write(job, buffer.cut(ripe), position));
+        } else {
+            *idle = Some(position);
+            if is_last {
                 return result;
-            } else {
-                *idle = Some(position);
             }
         }
     }
+}
 
-    /// Waits for the next piece of a body, and for the throttle to let it through.
-    fn receive(&self, mut body: Body) -> Receiving {
-        let downloader = Arc::clone(&self.downloader);
-        Box::pin(async move {
-            let piece = body.next().await;
-            if let Ok(Some(piece)) = &piece {
-                downloader.throttle.take(piece.len()).await;
-            }
-            (body, piece)
-        })
-    }
+/// Waits for the next piece of a body, and for the throttle to let it through.
+fn receive(job: &FetchJob, mut body: Body) -> Receiving {
+    let downloader = Arc::clone(&job.downloader);
+    Box::pin(async move {
+        let piece = body.next().await;
+        if let Ok(Some(piece)) = &piece {
+            downloader.throttle.take(piece.len()).await;
+        }
+        (body, piece)
+    })
+}
 
-    fn write(&self, pieces: Vec<Bytes>, position: Box<Position>) -> oneshot::Receiver<Written> {
-        let (done, writing) = oneshot::channel();
-        let job = WriteJob {
-            entry: Arc::clone(&self.order.entry),
-            fetch: self.order.id,
-            manager: Arc::clone(&self.manager),
-            pieces,
-            position,
-            done,
-        };
-        // The channel has room for one job of each fetch, so it is never full in practice. If the
-        // threads are gone, dropping the job drops `done`, which reports their death.
-        let _ = self.downloader.writers.send(job);
-        writing
-    }
+fn write(job: &FetchJob, pieces: Vec<Bytes>, position: Box<Position>) -> oneshot::Receiver<Written> {
+    let (done, writing) = oneshot::channel();
+    let write = WriteJob {
+        entry: Arc::clone(&job.order.entry),
+        fetch: job.order.id,
+        manager: Arc::clone(&job.manager),
+        pieces,
+        position,
+        done,
+    };
+    // The channel has room for one job of each fetch, so it is never full in practice. If the
+    // threads are gone, dropping the job drops `done`, which reports their death.
+    let _ = job.downloader.writers.send(write);
+    writing
 }
 
 /// The result of a write: the position reached, and the error.

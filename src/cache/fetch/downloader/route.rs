@@ -6,10 +6,6 @@
 //! - At the end of each pause a separate probe finds out whether the origin is back ([`Health`]). A
 //!   server that never answers would otherwise delay the reader by `--timeout` each time.
 //! - If no origin is well, the fetch asks the first one that may be asked.
-//!
-//! Tiers are asked for bytes of the known version. If a file's version is unknown, the first tier
-//! that answers settles it, as the file's own URL would. Other answers of a tier say nothing about
-//! the file, and its failures are not attributed to the file's origin.
 
 use std::future::poll_fn;
 use std::ops::Range;
@@ -19,88 +15,91 @@ use std::task::Poll;
 
 use url::Url;
 
-use super::failures::Failures;
-use super::{ChunkDownloader, Fetch, Position, ReadError};
-use crate::http::{HttpError, HttpErrorKind};
-use crate::origin::{Body, ChunkTier, Content, Expected, Health, Permit};
+use super::fetch_job::ChunkDownloader;
+use crate::origin::{ChunkTier, Content, Health, Permit};
 
 /// Permission to ask for a file at one place.
 pub(super) struct RoutePermit {
     /// The permit of that origin. It must receive the outcome of the request.
     pub(super) permit: Permit,
     /// What to ask; `None` is the file's own URL.
-    pub(super) elsewhere: Option<Candidate>,
+    pub(super) tier: Option<TierUrl>,
 }
 
 /// A URL at which a tier may have a range.
 #[derive(Clone)]
-pub(super) struct Candidate {
+pub(super) struct TierUrl {
     pub(super) tier: Arc<dyn ChunkTier>,
     pub(super) url: Url,
 }
 
-/// A URL to ask, and the health of its origin.
-struct Place {
-    health: Arc<Health>,
-    elsewhere: Option<Candidate>,
+/// The places that may have a file.
+pub(super) struct Routes<'a> {
+    pub(super) downloader: &'a ChunkDownloader,
+    pub(super) content: &'a Content,
 }
 
-impl Place {
+/// A place to ask, and the health of its origin.
+struct RouteOption {
+    health: Arc<Health>,
+    tier: Option<TierUrl>,
+}
+
+impl RouteOption {
     fn with(&self, permit: Permit) -> RoutePermit {
-        let elsewhere = self.elsewhere.clone();
-        RoutePermit { permit, elsewhere }
+        let tier = self.tier.clone();
+        RoutePermit { permit, tier }
     }
 }
 
-impl ChunkDownloader {
-    /// Where else `bytes` of a file may be, in the order in which to ask.
-    fn candidates(&self, content: &Content, bytes: &Range<u64>) -> Vec<Candidate> {
-        let of_tier = |tier: &Arc<dyn ChunkTier>| {
+impl Routes<'_> {
+    /// Returns true if a tier may have these bytes, in case the file's own URL fails.
+    pub(super) fn has_fallback(&self, bytes: &Range<u64>) -> bool {
+        let tiers = self.tiers(bytes);
+        tiers.iter().any(|tier| !tier.tier.is_asked_first())
+    }
+
+    /// Where else these bytes may be, in the order in which to ask.
+    fn tiers(&self, bytes: &Range<u64>) -> Vec<TierUrl> {
+        let urls_of = |tier: &Arc<dyn ChunkTier>| {
             let tier = Arc::clone(tier);
-            let urls = tier.candidates(content, bytes).into_iter();
-            urls.map(move |url| Candidate {
+            let urls = tier.candidates(self.content, bytes).into_iter();
+            urls.map(move |url| TierUrl {
                 tier: Arc::clone(&tier),
                 url,
             })
         };
-        let mut candidates: Vec<_> = self.tiers.iter().flat_map(of_tier).collect();
-        candidates.sort_by_key(|candidate| !candidate.tier.is_asked_first());
-        candidates
+        let mut tiers: Vec<_> = self.downloader.tiers.iter().flat_map(urls_of).collect();
+        tiers.sort_by_key(|tier| !tier.tier.is_asked_first());
+        tiers
     }
 
-    /// Waits until `bytes` of a file may be asked for: at its own URL, where `own` is the health of
+    /// Waits until these bytes may be asked for: at the file's own URL, where `own` is the health of
     /// the origin that it leads to, or of a tier. A `detour` asks all tiers first.
-    pub(super) async fn permit_to_ask(
-        &self,
-        content: &Content,
-        bytes: &Range<u64>,
-        own: Arc<Health>,
-        is_detour: bool,
-    ) -> RoutePermit {
-        let candidates = self.candidates(content, bytes);
-        if candidates.is_empty() {
-            let (permit, elsewhere) = (own.permit().await, None);
-            return RoutePermit { permit, elsewhere };
-        }
-        let is_before = |candidate: &&Candidate| is_detour || candidate.tier.is_asked_first();
-        let at = candidates.iter().take_while(is_before).count();
-        let place = |candidate: Candidate| Place {
-            health: self.client.health_of(&candidate.url),
-            elsewhere: Some(candidate),
+    pub(super) async fn permit_to_ask(&self, bytes: &Range<u64>, own: Arc<Health>, is_detour: bool) -> RoutePermit {
+        let tiers = self.tiers(bytes);
+        let is_before = |tier: &&TierUrl| is_detour || tier.tier.is_asked_first();
+        let at = tiers.iter().take_while(is_before).count();
+        let option = |tier: TierUrl| RouteOption {
+            health: self.downloader.client.health_of(&tier.url),
+            tier: Some(tier),
         };
-        let mut places: Vec<_> = candidates.into_iter().map(place).collect();
-        let elsewhere = None;
-        places.insert(at, Place { health: own, elsewhere });
+        let mut options: Vec<_> = tiers.into_iter().map(option).collect();
+        options.insert(
+            at,
+            RouteOption {
+                health: own,
+                tier: None,
+            },
+        );
 
         let mut probes = Vec::new();
-        for place in &places {
-            match place.health.permit_now() {
-                Some(permit) if permit.is_probe() => probes.push(place.with(permit)),
+        for option in &options {
+            match option.health.permit_now() {
+                Some(permit) if permit.is_probe() => probes.push(option.with(permit)),
                 Some(permit) => {
-                    for probe in probes {
-                        self.find_out(content.url(), probe);
-                    }
-                    return place.with(permit);
+                    probes.into_iter().for_each(|probe| self.find_out(probe));
+                    return option.with(permit);
                 }
                 None => {}
             }
@@ -109,94 +108,25 @@ impl ChunkDownloader {
             // The other permits are left to later fetches.
             return probes.swap_remove(0);
         }
-        first_of(&places).await
+        first_of(&options).await
     }
 
-    /// Probes whether an origin that has the file at `url` is back, in a task beside the readers.
-    fn find_out(&self, url: &Url, probe: RoutePermit) {
-        let url = probe.elsewhere.map_or_else(|| url.clone(), |candidate| candidate.url);
-        self.client.find_out(&self.runtime, url, probe.permit);
-    }
-}
-
-impl Fetch {
-    /// Returns true if a tier may have the bytes from `offset` on, in case the file's own URL fails.
-    pub(super) fn has_fallback(&self, offset: u64) -> bool {
-        let bytes = offset..self.request_end();
-        let candidates = self.downloader.candidates(&self.order.entry.content, &bytes);
-        candidates.iter().any(|candidate| !candidate.tier.is_asked_first())
-    }
-
-    /// Asks a tier for what is left. `None` if nothing is left.
-    pub(super) async fn ask_tier(&self, candidate: &Candidate, position: &Position) -> Result<Option<Body>, ReadError> {
-        let want = position.offset()..self.request_end();
-        if want.is_empty() {
-            return Ok(None);
-        }
-        let entry = &self.order.entry;
-        let settled = entry.settled();
-        let expected = match settled {
-            Some(settled) => Expected::Version(&settled.version, settled.modified),
-            None => Expected::Listed(self.hint_is_good.then_some(entry.size_hint())),
-        };
-        let found = candidate.tier.range(&candidate.url, want, expected).await?;
-        if settled.is_none() {
-            // Another fetch may have settled the entry meanwhile, to another version.
-            if entry.settled().is_some_and(|settled| settled.version != found.version) {
-                return Err(self.bad_answer("it has a different version of the file").into());
-            }
-            self.settle(found.version, found.modified).await?;
-        }
-        Ok(Some(found.body))
-    }
-
-    /// After a failure of a tier: returns when it is time to ask again, here or elsewhere. `permit`
-    /// is the request's permit, if the candidate's origin has not answered.
-    ///
-    /// # Errors
-    /// The same error, if this fetch does not continue.
-    pub(super) async fn retry_after_tier(
-        &self,
-        candidate: &Candidate,
-        error: HttpError,
-        permit: Option<Permit>,
-        failures: &mut Failures,
-    ) -> Result<(), HttpError> {
-        match (&error.kind, permit) {
-            (_, Some(permit)) => {
-                // It is left alone for a while; the fetch may ask the others at once.
-                permit.failed_altogether(&error);
-                if self.downloader.retries == 0 && !candidate.tier.is_asked_first() {
-                    return Err(error);
-                }
-                log::debug!("{error}; trying another URL");
-                self.go_on_if_wanted(error)
-            }
-            // Failed in the middle of the answer, or for lack of local resources.
-            (HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors, None) => self.pause(error, failures).await,
-            (HttpErrorKind::Offline, None) => Err(error),
-            // The tier does not name this candidate again.
-            (_, None) => Ok(()),
-        }
-    }
-
-    /// After a final failure of the file's own URL: returns true if tiers are asked now.
-    pub(super) fn try_tiers(&self, failures: &mut Failures) -> bool {
-        let is_first = !failures.is_detour;
-        failures.is_detour = true;
-        // A fetch that has lost its slot must end; what is missing is requested anew.
-        is_first && self.has_fallback(failures.at) && self.manager.is_wanted(self.order.id)
+    /// Probes whether an origin that has the file is back, in a task beside the readers.
+    fn find_out(&self, probe: RoutePermit) {
+        let url = probe.tier.map_or_else(|| self.content.url().clone(), |tier| tier.url);
+        let ChunkDownloader { client, runtime, .. } = self.downloader;
+        client.find_out(runtime, url, probe.permit);
     }
 }
 
 /// The first permit that one of these places gives.
-async fn first_of(places: &[Place]) -> RoutePermit {
-    let mut permits: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(places.len());
-    permits.extend(places.iter().map(|place| Box::pin(place.health.permit()) as _));
+async fn first_of(options: &[RouteOption]) -> RoutePermit {
+    let mut permits: Vec<Pin<Box<dyn Future<Output = Permit> + Send + '_>>> = Vec::with_capacity(options.len());
+    permits.extend(options.iter().map(|option| Box::pin(option.health.permit()) as _));
     poll_fn(|context| {
-        for (place, permit) in places.iter().zip(&mut permits) {
+        for (option, permit) in options.iter().zip(&mut permits) {
             if let Poll::Ready(permit) = permit.as_mut().poll(context) {
-                return Poll::Ready(place.with(permit));
+                return Poll::Ready(option.with(permit));
             }
         }
         Poll::Pending

@@ -37,8 +37,6 @@ pub struct Refusal<'a> {
     pub kind: &'a HttpErrorKind,
     /// When the request was sent.
     pub asked: Instant,
-    /// When it failed.
-    pub now: Instant,
     /// Number of answers of the origin so far, to any request.
     pub answers: u64,
     /// True if other requests were sent to the origin meanwhile, for names perhaps.
@@ -98,14 +96,14 @@ impl Refusal<'_> {
         origin: OriginNumber,
         at: &mut OriginState,
     ) -> (Option<(Refused, Instant)>, bool) {
-        let (id, Load { running, served }) = (complaint.by, complaint.load);
+        let (id, now, Load { running, served }) = (complaint.by, complaint.now, complaint.load);
         let fits_too_many = self.kind.may_mean_too_many_connections();
         if fits_too_many {
-            at.rate.note_refusal(id, self.now);
+            at.rate.note_refusal(id, now);
         }
-        let is_too_fast = at.rate.is_exceeded(id, self.now);
+        let is_too_fast = at.rate.is_exceeded(id, now);
         let mut tries = before.as_ref().map_or(0, |before| before.tries);
-        let most_tries = if at.rate.comes_through(self.now) {
+        let most_tries = if at.rate.comes_through(now) {
             MOST_TRIES
         } else {
             TRIES_IN_VAIN
@@ -159,7 +157,7 @@ impl Refusal<'_> {
             FailureAttribution::Origin => Some(Duration::ZERO),
             FailureAttribution::RequestRate => {
                 tries += 1;
-                at.rate.slow_down(self.asked, asked_for, self.now);
+                at.rate.slow_down(self.asked, asked_for, now);
                 Some(asked_for.unwrap_or_default())
             }
             FailureAttribution::Resource if is_denied.is_some() => None,
@@ -168,7 +166,7 @@ impl Refusal<'_> {
         };
         let next = pause.map(|pause| {
             let refused = Refused {
-                at: self.now,
+                at: now,
                 origin,
                 answers: self.answers,
                 attribution,
@@ -176,7 +174,7 @@ impl Refusal<'_> {
                 tries,
             };
             // A pause too long for the clock ends now; no waiter lasts that long.
-            let until = self.now.checked_add(pause.max(LEAST_REST)).unwrap_or(self.now);
+            let until = now.checked_add(pause.max(LEAST_REST)).unwrap_or(now);
             (refused, until)
         });
         (next, is_news)

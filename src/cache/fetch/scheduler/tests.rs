@@ -60,7 +60,7 @@ fn put_away(scheduler: &mut Scheduler, chunks: u64) {
     let latency = Duration::from_secs_f64((chunks * C) as f64 * 1.001 / 20e6);
     for origin in ["a", "b"] {
         let origin = listed(origin, 0).origin.clone();
-        (0..100).for_each(|_| scheduler.measured(&origin, latency, 0, Duration::ZERO, Instant::now()));
+        (0..100).for_each(|_| scheduler.measured(&origin, latency, 0, Duration::ZERO));
     }
 }
 

@@ -250,8 +250,7 @@ impl Line {
         self.transfers.remove(&id);
         let time = Duration::from_micros((self.now - asked_at - connection.round_trip).max(1));
         let latency = Duration::from_micros(connection.round_trip);
-        let now = self.began + Duration::from_micros(self.now);
-        self.scheduler.measured(&entry.origin, latency, end - start, time, now);
+        self.scheduler.measured(&entry.origin, latency, end - start, time);
         self.scheduler.ended(id, Ok(()));
     }
 

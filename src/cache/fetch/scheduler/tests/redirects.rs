@@ -135,7 +135,6 @@ fn connection_limit_is_learned_at_the_redirect_target() {
         let refusal = Refusal {
             kind: &kind,
             asked: now,
-            now,
             answers: 1,
             had_others: false,
             retry: &crate::origin::Retry::new(2),

@@ -40,10 +40,10 @@ impl Refusing {
     }
 
     fn refuses_what_was_asked(&mut self, asked: Instant, index: usize, kind: &HttpErrorKind) -> AfterRefusal {
+        self.play.scheduler.set_now(self.now);
         let refusal = Refusal {
             kind,
             asked,
-            now: self.now,
             answers: self.answers,
             had_others: false,
             retry: &Retry::new(2),

@@ -125,8 +125,7 @@ fn nearly_finished_fetch_is_not_preempted() {
     let (first, second) = (known("a", 1), known("a", 1));
     (0..100).for_each(|_| {
         let (latency, time) = (Duration::from_secs(1), Duration::from_secs(1 << 10));
-        play.scheduler
-            .measured(&first.origin, latency, 1 << 20, time, Instant::now());
+        play.scheduler.measured(&first.origin, latency, 1 << 20, time);
     });
     play.wait(&first, 0..1, 1);
     play.writes(0, C / 2);

@@ -1,0 +1,103 @@
+//! A fetch to be carried out: what was ordered, how far it goes by what is known now, and what all
+//! fetches share.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use tokio::runtime::Handle;
+use url::Url;
+
+use crate::cache::entry::cache_dir::CacheDir;
+use crate::cache::fetch::file_writer::WriteJob;
+use crate::cache::fetch::manager::{ChunkManager, FetchControl};
+use crate::cache::fetch::scheduler::FetchOrder;
+use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
+use crate::http::{HttpError, HttpErrorKind, Origin, redact};
+use crate::origin::{ChunkTier, Client, Route, Throttle};
+
+/// Carries out the fetches of one mount, each in a task of its own.
+pub(crate) struct ChunkDownloader {
+    /// Where the tasks run.
+    pub runtime: Handle,
+    /// The HTTP client.
+    pub client: Client,
+    /// The token bucket that all bodies share.
+    pub throttle: Throttle,
+    /// Number of tries after the first that brought nothing, before a fetch fails.
+    pub retries: u32,
+    /// Places besides the origin that may have bytes, in order of preference.
+    pub tiers: Vec<Arc<dyn ChunkTier>>,
+    /// Opens data files for versions that become known.
+    pub cache_dir: Arc<CacheDir>,
+    /// The threads that write.
+    pub writers: Sender<WriteJob>,
+    /// Notified when there is no descriptor left for a connection.
+    pub shortage: DescriptorExhaustion,
+}
+
+/// A running fetch.
+pub(super) struct FetchJob {
+    pub(super) downloader: Arc<ChunkDownloader>,
+    pub(super) manager: Arc<ChunkManager>,
+    pub(super) order: FetchOrder,
+    pub(super) control: Arc<FetchControl>,
+    /// The server sends the whole file, whatever range was requested.
+    pub(super) linear: bool,
+    /// Byte offset of the next chunk to verify instead of to fetch.
+    pub(super) next_suspect: u64,
+}
+
+impl FetchJob {
+    /// Byte offset before which this fetch ends, by what is known now.
+    pub(super) fn end(&self) -> u64 {
+        match self.order.entry.settled() {
+            Some(settled) if self.linear => settled.size(),
+            Some(settled) => self.control.end().min(settled.size()),
+            None => self.control.end(),
+        }
+    }
+
+    /// Byte offset before which the current request ends.
+    pub(super) fn request_end(&self) -> u64 {
+        if self.linear {
+            self.end()
+        } else {
+            self.end().min(self.next_suspect)
+        }
+    }
+
+    /// The bytes of the request that continues at `offset`; empty if the fetch was cut a moment ago.
+    pub(super) fn rest_from(&self, offset: u64) -> Range<u64> {
+        offset..self.request_end()
+    }
+
+    /// Returns true if its remaining bytes are wanted. A fetch that has lost its slot must end.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.manager.is_wanted(self.order.id)
+    }
+
+    pub(super) fn bad_answer(&self, what: &str) -> HttpError {
+        self.error(HttpErrorKind::BadAnswer(what.to_owned()))
+    }
+
+    pub(super) fn error(&self, kind: HttpErrorKind) -> HttpError {
+        let url = redact(self.order.entry.url());
+        HttpError { kind, url }
+    }
+}
+
+impl Route for FetchJob {
+    fn leads_to<'a>(&'a self, target: &'a Url) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let Some(origin) = Origin::of(target) else { return };
+            let fetch = self.order.id;
+            if !self.manager.report(|scheduler| scheduler.leads_to(fetch, &origin)) {
+                // This fetch is stopped; the next one begins at the redirect's target.
+                self.downloader.client.note_redirect(self.order.entry.url(), target);
+                std::future::pending().await
+            }
+        })
+    }
+}
