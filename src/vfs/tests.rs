@@ -2,19 +2,25 @@
 //! here knows of index pages.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use url::Url;
 
+use super::nodes::ino::ROOT;
 use super::*;
-use crate::cache::CacheConfig;
+use crate::cache::{Cache, CacheConfig};
 use crate::http::HttpConfig;
 use crate::http::testing::{Reply, Server, says};
-use crate::origin::MirrorTier;
+use crate::origin::{Client, MirrorTier};
 use crate::source::{
-    Asked, BoxFuture, Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, Published, Source,
-    SourceError, SourceSpec,
+    Asked, BoxFuture, Entries, Entry, EntryKind, Found, LeftOut, ListedSize, ListedTime, Listing, Name, Published,
+    Source, SourceError, SourceSpec, Sources,
 };
 
 /// Directories by their URLs, each with its names: those of sub-directories end in `/`, those of files have a URL and
@@ -129,7 +135,7 @@ fn answer(request: &str) -> Reply {
 }
 
 /// A tree with `source` as its top.
-async fn tree(folder: &Path, source: InMemory) -> (Arc<Tree>, Arc<InMemory>) {
+async fn tree(folder: &Path, source: InMemory) -> (Arc<Tree>, Arc<InMemory>, Arc<Cache>) {
     let (source, runtime) = (Arc::new(source), Handle::current());
     let client = Client::new(HttpConfig::default()).unwrap();
     let config = CacheConfig {
@@ -150,19 +156,27 @@ async fn tree(folder: &Path, source: InMemory) -> (Arc<Tree>, Arc<InMemory>) {
         patience: Duration::from_secs(60),
         most_names: 1000,
     };
-    let tree = Tree::new(cache, client, sources, config, top, runtime, Arc::new(|_| {}));
-    (tree, source)
+    let tree = Tree::new(
+        Arc::clone(&cache),
+        client,
+        sources,
+        config,
+        top,
+        runtime,
+        Arc::new(|_| {}),
+    );
+    (tree, source, cache)
 }
 
-async fn find(tree: &Arc<Tree>, path: &str) -> Result<Arc<Node>, TreeError> {
+async fn find(tree: &Tree, path: &str) -> Result<Arc<Node>, TreeError> {
     let (_, node) = tree.find(path.split('/').map(OsStr::new)).await?;
     Ok(node)
 }
 
-async fn read(tree: &Arc<Tree>, path: &str) -> Vec<u8> {
+async fn read(tree: &Tree, cache: &Arc<Cache>, path: &str) -> Vec<u8> {
     let node = find(tree, path).await.unwrap();
     let entry = tree.open(&node).await.unwrap();
-    let reader = tree.cache.reader(entry);
+    let reader = cache.reader(entry);
     let mut bytes = vec![0; 2 * BYTES.len()];
     let read = tokio::task::spawn_blocking(move || {
         let read = reader.read_at(&mut bytes, 0).unwrap();
@@ -176,7 +190,7 @@ async fn read(tree: &Arc<Tree>, path: &str) -> Vec<u8> {
 async fn a_source_in_memory_lists_and_the_cache_reads_at_its_urls() {
     let (folder, server) = (tempfile::tempdir().unwrap(), server().await);
     let source = InMemory::of(&server.at("blob/1"), &server.at("blob/2?part=3"));
-    let (tree, _) = tree(folder.path(), source).await;
+    let (tree, _, cache) = tree(folder.path(), source).await;
     let top = tree.list(&tree.node(ROOT).unwrap()).await.unwrap();
     assert_eq!(
         (top.name(0), top.name(1), top.len()),
@@ -191,7 +205,7 @@ async fn a_source_in_memory_lists_and_the_cache_reads_at_its_urls() {
         server.requests()
     );
     for path in ["a/b", "top", "a/b"] {
-        assert_eq!(read(&tree, path).await, BYTES, "{path}");
+        assert_eq!(read(&tree, &cache, path).await, BYTES, "{path}");
     }
     let firsts = |request: &String| request.lines().next().unwrap().to_owned();
     let gets: Vec<_> = server
@@ -205,24 +219,24 @@ async fn a_source_in_memory_lists_and_the_cache_reads_at_its_urls() {
         ["GET /blob/2?part=3 HTTP/1.1", "GET /blob/1 HTTP/1.1"],
         "each file is fetched once"
     );
-    tree.cache.close();
+    cache.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_changes_or_fails_is_that_of_the_source() {
     let (folder, server) = (tempfile::tempdir().unwrap(), server().await);
     let source = InMemory::of(&server.at("1"), &server.at("2"));
-    let (tree, source) = tree(folder.path(), source).await;
+    let (tree, source, cache) = tree(folder.path(), source).await;
     assert!(find(&tree, "a/new").await.is_err());
     source
         .directories
         .lock()
         .insert("memory://tree/a/", vec![("new", server.at("3"))]);
-    assert_eq!(read(&tree, "a/new").await, BYTES);
+    assert_eq!(read(&tree, &cache, "a/new").await, BYTES);
     assert!(matches!(find(&tree, "a/b").await, Err(TreeError::NotFound)));
     source.is_broken.store(true, Ordering::Relaxed);
     assert!(find(&tree, "a/new").await.is_ok(), "what was listed stays");
-    tree.cache.close();
+    cache.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,16 +245,16 @@ async fn while_the_preferred_url_is_unavailable_the_next_one_is_asked() {
     let nowhere = Url::parse("http://127.0.0.1:1/f").unwrap();
     let mut source = InMemory::of(&nowhere, &nowhere);
     source.alternate = Some(server.url.clone());
-    let (tree, _) = tree(folder.path(), source).await;
-    assert_eq!(read(&tree, "top").await, BYTES);
-    tree.cache.close();
+    let (tree, _, cache) = tree(folder.path(), source).await;
+    assert_eq!(read(&tree, &cache, "top").await, BYTES);
+    cache.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_a_source_is_shown_as_it_is() {
     let (folder, server) = (tempfile::tempdir().unwrap(), server().await);
     let source = InMemory::of(&server.at("1"), &server.at("2"));
-    let (tree, source) = tree(folder.path(), source).await;
+    let (tree, source, cache) = tree(folder.path(), source).await;
     source.is_broken.store(true, Ordering::Relaxed);
     let error = find(&tree, "a/b").await.map(drop).unwrap_err();
     let shown = "memory://tree/a/: the server's answer can't be used: it is broken";
@@ -248,5 +262,5 @@ async fn an_error_of_a_source_is_shown_as_it_is() {
         matches!(&error, TreeError::Source(_)) && error.to_string() == shown,
         "{error}"
     );
-    tree.cache.close();
+    cache.close();
 }

@@ -183,7 +183,7 @@ ALTER TABLE remote_files ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
 UPDATE remote_files SET used = confirmed;
 ",
     r"
--- What the tree showed of this version: what the listing said of it then, in the tree's own text (src/vfs/listing/stored.rs), and its inode
+-- What the tree showed of this version: what the listing said of it then, in the tree's own text (src/vfs/nodes/file_text.rs), and its inode
 -- number. NULL until it was shown.
 ALTER TABLE remote_files ADD COLUMN listed TEXT;
 ALTER TABLE remote_files ADD COLUMN ino INTEGER;

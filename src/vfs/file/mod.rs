@@ -1,3 +1,5 @@
-//! Files: which version a name stands for now, and its cache entry.
+//! Files: which version a name stands for now, its size and date, and its cache entry.
 
-pub(super) mod open;
+pub(super) mod files;
+pub(super) mod resolver;
+pub(super) mod revalidator;

@@ -8,67 +8,18 @@
 use url::Url;
 
 use super::stored;
-use crate::http::redact;
-use crate::origin::Metadata;
-use crate::source::{EntryKind, Listing, NameKind};
-use crate::util::events;
-use crate::vfs::Tree;
-use crate::vfs::nodes::node::{Directory, Kind, Snapshot};
-use crate::vfs::nodes::remote_file::RemoteFile;
+use crate::source::{EntryKind, Listing};
+use crate::vfs::nodes::node::{Kind, Snapshot};
 
 /// The URL with a `/` at its end.
-pub(in crate::vfs) fn with_slash(url: &Url) -> Url {
+pub(super) fn with_slash(url: &Url) -> Url {
     let mut directory = url.clone();
     directory.set_path(&format!("{}/", url.path().trim_end_matches('/')));
     directory
 }
 
-impl Tree {
-    /// Whether the server's answer shows that a file is a directory. Marks the file then.
-    pub(in crate::vfs) async fn turns_out_directory(&self, file: &RemoteFile, found: &Metadata) -> bool {
-        let url = file.url();
-        let kind = file.source().tell_apart(&url, file.listed_size(), found).await;
-        let is_directory = kind == NameKind::Directory;
-        if is_directory {
-            log::info!(
-                event = events::DIRECTORY_WITHOUT_SLASH;
-                "{}: it is a directory, although its link has no trailing `/`",
-                redact(&url)
-            );
-            file.mark_directory();
-        }
-        is_directory
-    }
-
-    /// The directory that replaces a file node.
-    pub(in crate::vfs) fn directory_instead(&self, file: &RemoteFile) -> Kind {
-        let url = file.url();
-        self.cache.catalog().forget_file(&url);
-        self.nodes
-            .directory(file.source(), with_slash(&url), file.listed_time())
-    }
-
-    /// Stores the corrected names of a directory.
-    pub(in crate::vfs) fn keep_corrected(&self, directory: &Directory, names: &Snapshot) {
-        let mut entries = names.listed.entries().clone();
-        for (at, node) in names.all_pinned() {
-            let Kind::Directory(below) = &node.kind else { continue };
-            if let Some(url) = below.url.as_ref().filter(|_| !entries.is_directory(at)) {
-                // If it does not fit, it is stored as a file and corrected again later.
-                let _ = entries.replace(at, EntryKind::Directory, url);
-            }
-        }
-        let Some(url) = &directory.url else { return };
-        let listing = Listing {
-            entries,
-            ..stored::listing_of(url, names.listed.modified)
-        };
-        self.keep(directory, &listing);
-    }
-}
-
 /// Corrects a new listing: names known as directories count as directories, though it lists them as files.
-pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
+pub(super) fn correct(before: &Snapshot, listing: &mut Listing) {
     if before.directories() == 0 {
         return;
     }
@@ -94,5 +45,21 @@ pub(in crate::vfs) fn correct(before: &Snapshot, listing: &mut Listing) {
             // If it does not fit, it is a file until it is corrected again.
             let _ = entries.replace(at, EntryKind::Directory, &url);
         }
+    }
+}
+
+/// The listing of the directory at `url` with the corrections that its names had since.
+pub(super) fn corrected(names: &Snapshot, url: &Url) -> Listing {
+    let mut entries = names.listed.entries().clone();
+    for (at, node) in names.all_pinned() {
+        let below = node.directory().and_then(|directory| directory.url.as_ref());
+        if let Some(below) = below.filter(|_| !entries.is_directory(at)) {
+            // If it does not fit, it is stored as a file and corrected again later.
+            let _ = entries.replace(at, EntryKind::Directory, below);
+        }
+    }
+    Listing {
+        entries,
+        ..stored::listing_of(url, names.listed.modified)
     }
 }

@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn least_recently_listed_directories_are_dropped() {
         let nodes: Vec<_> = (0..4).map(node).collect();
-        let mut remembered = ListingLru::default();
+        let mut lru = ListingLru::default();
         let mut leaving = |at: usize, names| -> Vec<Ino> {
-            let leaving = remembered.listed(&nodes[at], names, 10);
+            let leaving = lru.listed(&nodes[at], names, 10);
             leaving.iter().map(|node| node.ino).collect()
         };
         assert!(leaving(0, 4).is_empty() && leaving(1, 4).is_empty());

@@ -18,7 +18,7 @@
 //! could not be fetched. A listing with links to other origins is not stored either: another mount over the same
 //! cache must not be led to follow them.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -29,7 +29,8 @@ use url::Url;
 
 use crate::cache::StoredListing;
 use crate::origin::{Hash, HashAlgorithm, Pieces, Published};
-use crate::source::{Entries, Entry, EntryKind, INDEX, LeftOut, ListedSize, ListedTime, Listing, Name, seconds};
+use crate::source::{Entries, Entry, EntryKind, INDEX, LeftOut, ListedSize, ListedTime, Listing, Name};
+use crate::vfs::nodes::file_text::{DateText, SizeText};
 
 /// Capacity per line in bytes, so that a text of megabytes need not grow often.
 const LINE: usize = 80;
@@ -100,43 +101,6 @@ pub(in crate::vfs) fn write(directory: &Url, kind: &str, listing: &Listing) -> O
         names,
         modified: listing.modified,
     })
-}
-
-/// What a listing says of a file, for comparison with an earlier listing: `f SIZE date`.
-pub(in crate::vfs) fn file_text(size: ListedSize, date: Option<ListedTime>) -> String {
-    FileText(size, date).to_string()
-}
-
-/// Formats the text of [`file_text`].
-pub(in crate::vfs) struct FileText(pub(in crate::vfs) ListedSize, pub(in crate::vfs) Option<ListedTime>);
-
-impl fmt::Display for FileText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", SizeText(self.0), DateText(self.1))
-    }
-}
-
-struct SizeText(ListedSize);
-
-impl fmt::Display for SizeText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ListedSize::Exact(size) => write!(f, "f {size}"),
-            ListedSize::Rounded(size) => write!(f, "f ~{size}"),
-            ListedSize::Unknown => f.write_str("f ?"),
-        }
-    }
-}
-
-struct DateText(Option<ListedTime>);
-
-impl fmt::Display for DateText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => f.write_str("-"),
-            Some(ListedTime { time, exact }) => write!(f, "{}{}", if exact { "" } else { "~" }, nanoseconds(time)),
-        }
-    }
 }
 
 /// Parses a stored listing; `None` if it is malformed, or by a source of another kind.
@@ -278,11 +242,6 @@ fn read_published(text: &[u8]) -> Option<Published> {
         pieces,
         headers: stored.headers,
     })
-}
-
-fn nanoseconds(time: SystemTime) -> i128 {
-    let (seconds, nanoseconds) = seconds(time);
-    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 
 fn time(nanoseconds: i128) -> Option<SystemTime> {

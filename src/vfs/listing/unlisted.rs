@@ -25,14 +25,16 @@ use crate::http::{Origin, redact};
 use crate::origin::Metadata;
 use crate::source::{ListedSize, Name, NameKind, SourceError};
 use crate::util::events;
+use crate::vfs::error::TreeError;
 use crate::vfs::nodes::directory::CachedLookup;
 use crate::vfs::nodes::ino;
 use crate::vfs::nodes::node::{Directory, Kind, Node};
 use crate::vfs::nodes::remote_file::RemoteFile;
 use crate::vfs::nodes::remote_file::known::Known;
+use crate::vfs::per_origin::PerOrigin;
 use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::request::urgency::Urgency;
-use crate::vfs::{Tree, TreeError};
+use crate::vfs::shared::Shared;
 
 /// How long a negative look-up is cached.
 const ABSENT: Duration = Duration::from_secs(60);
@@ -51,11 +53,11 @@ const REFILL: Duration = Duration::from_secs(10);
 const HIT: u32 = 4;
 
 /// The allowance of one server for unlisted names.
-pub(in crate::vfs) struct Allowance {
+struct Allowance {
     left: u32,
     since: Instant,
     /// Whether the server answers 404 to a random name; `None` if unknown.
-    says_absent: Option<bool>,
+    answers_404: Option<bool>,
 }
 
 impl Allowance {
@@ -63,7 +65,7 @@ impl Allowance {
         Allowance {
             left: MOST,
             since: Instant::now(),
-            says_absent: None,
+            answers_404: None,
         }
     }
 
@@ -73,7 +75,7 @@ impl Allowance {
             self.left = MOST.min(self.left.saturating_add(u32::try_from(more).unwrap_or(MOST)));
             self.since = Instant::now();
         }
-        self.left > 0 && self.says_absent != Some(false)
+        self.left > 0 && self.answers_404 != Some(false)
     }
 
     fn take(&mut self) -> bool {
@@ -82,37 +84,46 @@ impl Allowance {
         may
     }
 
-    fn found(&mut self) {
+    fn restore(&mut self) {
         self.left = MOST.min(self.left + HIT);
     }
 }
 
-/// The result of a request for an unlisted name.
-enum Found {
+/// An unlisted name that the server has.
+enum Unlisted {
     Directory(Url),
     File(Metadata),
 }
 
-impl Tree {
+/// The unlisted names of a mount.
+pub(in crate::vfs) struct UnlistedNames {
+    shared: Arc<Shared>,
+    allowances: PerOrigin<Arc<Mutex<Allowance>>>,
+}
+
+impl UnlistedNames {
+    pub(in crate::vfs) fn new(shared: Arc<Shared>) -> UnlistedNames {
+        UnlistedNames {
+            shared,
+            allowances: PerOrigin::default(),
+        }
+    }
+
     /// The look-up of an unlisted name from memory; `None` if the server has to be asked.
-    pub(in crate::vfs) fn unlisted_now(
+    pub(in crate::vfs) fn look_up_now(
         &self,
         directory: &Directory,
         name: &OsStr,
     ) -> Option<Result<Arc<Node>, TreeError>> {
-        let state = directory.state.read();
-        match state.unlisted.get(name) {
+        match directory.state.read().unlisted.get(name) {
             Some(CachedLookup { node: None, at }) if at.elapsed() < ABSENT => return Some(Err(TreeError::NotFound)),
-            Some(CachedLookup { node: Some(node), at }) if at.elapsed() < self.ttl && !node.is_changed() => {
+            Some(CachedLookup { node: Some(node), at }) if at.elapsed() < self.shared.ttl && !node.is_changed() => {
                 return Some(Ok(Arc::clone(node)));
             }
             _ => {}
         }
-        drop(state);
-        let may_ask = self
-            .url_of_unlisted(directory, name)
-            .and_then(|url| self.allowance(&url))
-            .is_some_and(|allowance| allowance.lock().has_left());
+        let allowance = self.url_of(directory, name).and_then(|url| self.allowance(&url));
+        let may_ask = allowance.is_some_and(|allowance| allowance.lock().has_left());
         (!may_ask).then_some(Err(TreeError::NotFound))
     }
 
@@ -120,135 +131,134 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::NotFound`] also if the server does not answer: then the listing decides.
-    pub(in crate::vfs) async fn look_up_unlisted(
+    pub(in crate::vfs) async fn look_up(
         self: &Arc<Self>,
         parent: &Arc<Node>,
         name: &OsStr,
     ) -> Result<Arc<Node>, TreeError> {
-        let Kind::Directory(directory) = &parent.kind else {
-            return Err(TreeError::NotADirectory);
-        };
-        if let Some(known) = self.unlisted_now(directory, name) {
+        let directory = parent.directory().ok_or(TreeError::NotADirectory)?;
+        if let Some(known) = self.look_up_now(directory, name) {
             return known;
         }
-        let url = self.url_of_unlisted(directory, name).ok_or(TreeError::NotFound)?;
+        let url = self.url_of(directory, name).ok_or(TreeError::NotFound)?;
         let allowance = self.allowance(&url).ok_or(TreeError::NotFound)?;
-        let was_there = directory
-            .state
-            .read()
-            .unlisted
-            .get(name)
-            .and_then(|known| known.node.clone());
-        if was_there.is_none() && !allowance.lock().take() {
+        let known = |known: &CachedLookup<Node>| known.node.clone();
+        let before = directory.state.read().unlisted.get(name).and_then(known);
+        if before.is_none() && !allowance.lock().take() {
             return Err(TreeError::NotFound);
         }
         let found = match self.probe(&url).await {
-            Some(Ok(metadata)) => self.found_by(directory, &allowance, &url, metadata).await,
+            Some(Ok(metadata)) => self.judge(directory, &allowance, &url, metadata).await,
             Some(Err(TreeError::NotFound)) => {
-                allowance.lock().says_absent.get_or_insert(true);
+                allowance.lock().answers_404.get_or_insert(true);
                 None
             }
             // No request or no answer: the earlier result stays.
-            _ if was_there.is_some() => return was_there.ok_or(TreeError::NotFound),
+            _ if before.is_some() => return before.ok_or(TreeError::NotFound),
             _ => None,
         };
         let node = found.map(|found| {
-            allowance.lock().found();
-            self.unlisted_node(parent, directory, url, was_there, found)
+            allowance.lock().restore();
+            self.node(parent, directory, url, before, found)
         });
-        let known = CachedLookup {
+        let lookup = CachedLookup {
             node: node.clone(),
             at: Instant::now(),
         };
         let unlisted = &mut directory.state.write().unlisted;
         if unlisted.len() >= MOST_KEPT {
-            unlisted.retain(|_, known| known.node.is_some() || known.at.elapsed() < ABSENT);
+            unlisted.retain(|_, lookup| lookup.node.is_some() || lookup.at.elapsed() < ABSENT);
         }
-        unlisted.insert(name.to_owned(), known);
+        unlisted.insert(name.to_owned(), lookup);
         node.ok_or(TreeError::NotFound)
     }
 
-    fn unlisted_node(
+    /// The node of an unlisted name: the earlier one, if it is still the same.
+    fn node(
         &self,
         parent: &Arc<Node>,
         directory: &Directory,
         url: Url,
-        was_there: Option<Arc<Node>>,
-        found: Found,
+        before: Option<Arc<Node>>,
+        found: Unlisted,
     ) -> Arc<Node> {
         let known = match found {
-            Found::Directory(below) => {
-                let same = was_there.filter(|node| node.url().as_ref() == Some(&below));
+            Unlisted::Directory(below) => {
+                let same = before.filter(|node| node.url().as_ref() == Some(&below));
                 return same.unwrap_or_else(|| {
                     let number = ino::of_directory(&below);
-                    self.nodes
-                        .add(parent.ino, number, self.nodes.directory(&directory.source, below, None))
+                    let kind = self.shared.nodes.directory(&directory.source, below, None);
+                    self.shared.nodes.add(parent.ino, number, kind)
                 });
             }
-            Found::File(metadata) => Known::of(metadata),
+            Unlisted::File(metadata) => Known::of(metadata),
         };
-        let version = known.as_ref().map(|known| known.version.clone());
-        if let (Some(node), Some(known)) = (&was_there, &known)
-            && let Kind::File(file) = &node.kind
+        let version = known.as_ref().map(|known| &known.version);
+        if let (Some(node), Some(known)) = (&before, &known)
+            && let Some(file) = node.file()
             && !node.is_changed()
-            && file.version() == version
+            && file.version().as_ref() == version
         {
             file.note(known.clone());
             return Arc::clone(node);
         }
-        let number = ino::of_file(&url, version.as_ref());
+        let number = ino::of_file(&url, version);
         if let Some(Known { version, modified, .. }) = &known {
-            self.cache.catalog().keep_file(&url, version.clone(), *modified);
+            self.shared.cache.catalog().keep_file(&url, version.clone(), *modified);
         }
         let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
         let file = RemoteFile::known(&url, known, dates, source);
-        self.nodes.add(parent.ino, number, Kind::File(file))
+        self.shared.nodes.add(parent.ino, number, Kind::File(file))
     }
 
     /// Requests the metadata at a URL, with the short wait of a revalidation.
     async fn probe(self: &Arc<Self>, url: &Url) -> Option<Result<Metadata, TreeError>> {
-        let (tree, asked) = (Arc::clone(self), url.clone());
+        let (this, url_of_ask) = (Arc::clone(self), url.clone());
         let ask = async move {
-            let question = |_| async { tree.client.confirm(&asked, None, None).await.map_err(SourceError::from) };
-            let answer = tree
+            let url = &url_of_ask;
+            let request = |_| async {
+                this.shared
+                    .client
+                    .confirm(url, None, None)
+                    .await
+                    .map_err(SourceError::from)
+            };
+            let answer = this
+                .shared
                 .requests
-                .ask(&asked, Authority::Source, Urgency::Refreshing, question)
-                .await;
-            answer.map(|answer| answer.value)
+                .ask(url, Authority::Source, Urgency::Refreshing, request);
+            answer.await.map(|answer| answer.value)
         };
-        self.requests.ask_for_newer(url, ask).await
+        self.shared.requests.ask_for_newer(url, ask).await
     }
 
     /// What the answer means; `None` if the server answers any name like this.
-    async fn found_by(
+    async fn judge(
         self: &Arc<Self>,
         directory: &Directory,
         allowance: &Mutex<Allowance>,
         url: &Url,
         metadata: Metadata,
-    ) -> Option<Found> {
+    ) -> Option<Unlisted> {
         let kind = directory.source.tell_apart(url, ListedSize::Unknown, &metadata).await;
         let found = match kind {
-            NameKind::Directory => Found::Directory(with_slash(url)),
-            NameKind::File => Found::File(metadata),
+            NameKind::Directory => Unlisted::Directory(with_slash(url)),
+            NameKind::File => Unlisted::File(metadata),
             NameKind::Page => return None,
         };
-        self.says_absent(allowance, url).await.then_some(found)
+        self.answers_404(allowance, url).await.then_some(found)
     }
 
     /// Whether the server at `url` answers 404 to a name that can't exist.
-    async fn says_absent(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url) -> bool {
-        let says_absent = allowance.lock().says_absent;
-        if let Some(says_absent) = says_absent {
-            return says_absent;
+    async fn answers_404(self: &Arc<Self>, allowance: &Mutex<Allowance>, url: &Url) -> bool {
+        let known = allowance.lock().answers_404;
+        if let Some(known) = known {
+            return known;
         }
-        let mut nobodys = url.clone();
-        nobodys.set_path(&format!(
-            "{}-{:x}",
-            url.path().trim_end_matches('/'),
-            ino::of_directory(url)
-        ));
-        let says_absent = match self.probe(&nobodys).await {
+        let mut random = url.clone();
+        let path = url.path().trim_end_matches('/');
+        random.set_path(&format!("{path}-{:x}", ino::of_directory(url)));
+        let answers_404 = match self.probe(&random).await {
             Some(Err(TreeError::NotFound)) => true,
             Some(Ok(_)) => {
                 log::info!(
@@ -261,29 +271,27 @@ impl Tree {
             // No clear answer: the next name that is found asks again.
             _ => return true,
         };
-        allowance.lock().says_absent = Some(says_absent);
-        says_absent
+        allowance.lock().answers_404 = Some(answers_404);
+        answers_404
     }
 
-    fn url_of_unlisted(&self, directory: &Directory, name: &OsStr) -> Option<Url> {
+    /// The URL of an unlisted name; `None` if it must not be requested.
+    fn url_of(&self, directory: &Directory, name: &OsStr) -> Option<Url> {
         /// Unreserved characters of a path segment (RFC 3986 §2.3).
         const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
         let url = directory.url.as_ref().filter(|url| url.query().is_none())?;
-        if !directory.source.may_omit_names() {
+        if self.shared.client.is_offline() || !directory.source.may_omit_names() {
             return None;
         }
         Name::new(name.as_bytes().to_vec())?;
-        if self.client.is_offline() {
-            return None;
-        }
         let mut asked = url.clone();
         asked.set_path(&format!("{}{}", url.path(), percent_encode(name.as_bytes(), ENCODED)));
         Some(asked)
     }
 
     fn allowance(&self, url: &Url) -> Option<Arc<Mutex<Allowance>>> {
-        self.allowances
-            .of(&Origin::of(url)?, || Arc::new(Mutex::new(Allowance::new())))
+        let new = || Arc::new(Mutex::new(Allowance::new()));
+        self.allowances.of(&Origin::of(url)?, new)
     }
 }
 
@@ -296,7 +304,7 @@ mod tests {
         let mut allowance = Allowance::new();
         let taken = (0..1000).filter(|_| allowance.take()).count();
         assert_eq!(taken, MOST as usize);
-        allowance.found();
+        allowance.restore();
         let taken = (0..1000).filter(|_| allowance.take()).count();
         assert_eq!(taken, HIT as usize);
     }

@@ -12,9 +12,9 @@ use std::time::SystemTime;
 use url::Url;
 
 use super::dates::Dates;
+use super::file_text::FileText;
 use super::ino::{Ino, number};
 use crate::source::{Entries, EntryKind, Published, Source};
-use crate::vfs::listing::stored::FileText;
 
 /// What the files of one listing have in common.
 pub(in crate::vfs) struct ListingContext {

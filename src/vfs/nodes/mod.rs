@@ -7,6 +7,7 @@
 pub(super) mod attributes;
 pub(super) mod dates;
 pub(super) mod directory;
+pub(super) mod file_text;
 mod freshness;
 pub(super) mod ino;
 pub(super) mod listed_names;

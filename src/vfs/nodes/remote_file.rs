@@ -2,11 +2,12 @@
 
 pub(in crate::vfs) mod known;
 mod listed;
+pub(super) mod state;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -14,15 +15,16 @@ use url::Url;
 
 use super::attributes::{Attributes, undated};
 use super::dates::{Dates, Learnt};
+use super::file_text::FileText;
 use super::ino::Ino;
 use super::listed_names::{ListedNames, ListingContext};
 use crate::cache::{CacheEntry, Confirmed, StoredFile};
 use crate::http::Version;
 use crate::origin::Content;
 use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Published, Source, seconds, time};
-use crate::vfs::listing::stored::file_text;
 use known::Known;
 use listed::Listed;
+use state::{State, Successor};
 
 /// How long a file without a date is not asked about again after the origin could not be asked for the date.
 const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
@@ -30,12 +32,6 @@ const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
 /// How long a name that is listed but does not exist is hidden from its directory, unless the listing says something
 /// else of it.
 const GHOST: Duration = Duration::from_secs(60);
-
-/// The node that replaced a file's node. A node holds its file, so a file knows no nodes.
-pub(super) trait Successor: Send + Sync {
-    /// The version whose bytes were read under it.
-    fn shown_version(&self) -> Option<Version>;
-}
 
 /// One version of a remote file, as far as it is known. A node holds it.
 ///
@@ -69,35 +65,6 @@ pub(crate) struct RemoteFile {
 
 /// No date was shown yet.
 const NOT_SHOWN: i32 = i32::MIN;
-
-/// The state of a file besides its listing.
-#[derive(Default)]
-struct State {
-    /// What the origin said of the file in a metadata answer, and when.
-    known: Option<Known>,
-    /// The cache entry, while a handle or the cache keeps it open.
-    entry: Weak<CacheEntry>,
-    /// The exact size that was last shown, in bytes. **The kernel may rely on it** and stop reading there. So a
-    /// version of another size gets a node of its own, if the size is known before the first byte.
-    shown_size: Option<u64>,
-    /// The date that was last shown.
-    shown_date: Option<SystemTime>,
-    /// When the origin was last asked for a date that the listing lacks, successful or not.
-    date_asked: Option<Instant>,
-    /// When the origin last answered that the file does not exist.
-    ghost_since: Option<Instant>,
-    /// The version for which an earlier mount gave this node its number. **Another version gets another number.**
-    stored: Option<Version>,
-    /// The version whose bytes were read under this node. The kernel may keep their pages, so **the node never shows
-    /// another version's bytes**.
-    shown: Option<Arc<OnceLock<Confirmed>>>,
-    /// Number of open handles that are still read from.
-    handles: u32,
-    /// The node that a later listing has in its place.
-    successor: Option<Weak<dyn Successor>>,
-    /// Held while a task asks the origin, so that the origin is asked once.
-    asking: Option<Arc<tokio::sync::Mutex<()>>>,
-}
 
 impl RemoteFile {
     /// The file at this position of a listing.
@@ -349,9 +316,8 @@ impl RemoteFile {
 
     /// Whether a newer listing's size and date at this position can be true of this version.
     pub(in crate::vfs) fn still_fits(&self, entries: &Entries, at: usize) -> bool {
-        let listed = self.listed_as();
-        entries.kind(at) == EntryKind::File(listed.0)
-            && entries.modified(at) == listed.1
+        entries.kind(at) == EntryKind::File(self.listed.size())
+            && entries.modified(at) == self.listed.time()
             && entries.published(at) == self.published()
             && self.is_at(entries, at)
     }
@@ -420,11 +386,6 @@ impl RemoteFile {
         since.is_some_and(|since| since.elapsed() < GHOST)
     }
 
-    /// The listing's latest size and date.
-    fn listed_as(&self) -> (ListedSize, Option<ListedTime>) {
-        (self.listed.size(), self.listed.time())
-    }
-
     /// Whether the date can be shown without a request.
     fn has_date(&self, state: &State) -> bool {
         match self.listed_time() {
@@ -469,13 +430,12 @@ impl RemoteFile {
 
     /// What the catalog has to store so that the next mount shows this node as it is: the listing's text. Returns it
     /// once. `None` while the version is unknown.
-    pub(in crate::vfs) fn to_write(&self) -> Option<String> {
+    pub(in crate::vfs) fn take_unstored(&self) -> Option<String> {
         let is_known = self.look(|state| state.known.is_some() || state.shown().is_some());
         if !is_known || self.is_changed() || self.is_written.swap(true, Ordering::Relaxed) {
             return None;
         }
-        let (size, time) = self.listed_as();
-        Some(file_text(size, time))
+        Some(FileText(self.listed.size(), self.listed.time()).to_string())
     }
 
     /// Counts an open handle. The date stays the same until [`Self::handle_closed`].
@@ -570,17 +530,5 @@ impl RemoteFile {
             self.changed.store(true, Ordering::Release);
         }
         admits
-    }
-}
-
-impl State {
-    fn shown(&self) -> Option<&Confirmed> {
-        self.shown.as_ref()?.get()
-    }
-
-    /// Last-Modified of the bytes that were read, or else from the origin's metadata answer.
-    fn modified(&self) -> Option<SystemTime> {
-        let shown = self.shown().and_then(|shown| shown.modified);
-        shown.or(self.known.as_ref().and_then(|known| known.modified))
     }
 }

@@ -76,7 +76,7 @@ impl<N: Child> Snapshot<N> {
 
     /// A snapshot with a fixed node for each name.
     pub(in crate::vfs) fn of_nodes(context: Arc<ListingContext>, children: Vec<(Name, Arc<N>)>) -> Snapshot<N> {
-        // Only listed names have URLs here.
+        // No listing has these names, and nothing asks for their URLs.
         let nowhere = Url::parse("http://-/").expect("a constant");
         let mut entries = Entries::of(&nowhere);
         let mut nodes = Vec::with_capacity(children.len());
@@ -223,13 +223,6 @@ impl<N: Child> Snapshot<N> {
         }
         pinned.insert(self.listed.ino(at), at as u32, Arc::clone(&node));
         node
-    }
-
-    /// Pins a node of this snapshot, because it has more state than its listing.
-    pub(super) fn keep(&self, node: &Arc<N>) {
-        if let Some(at) = self.listed.position(node.ino()) {
-            self.pin(at, Arc::clone(node));
-        }
     }
 
     /// Replaces the node at this position by a pinned one.

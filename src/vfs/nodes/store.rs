@@ -112,8 +112,10 @@ impl NodeStore {
     /// Pins a node in its directory, because it will have more state than its listing.
     pub(in crate::vfs) fn pin_in_directory(&self, node: &Arc<Node>) {
         let names = self.get(node.parent).and_then(|parent| parent.last_known());
-        if let Some(names) = names {
-            names.keep(node);
+        if let Some(names) = names
+            && let Some(at) = names.listed.position(node.ino)
+        {
+            names.pin(at, Arc::clone(node));
         }
     }
 }

@@ -35,7 +35,7 @@ fn node_of_a_file_is_small() {
     assert_eq!(file.look(|state| state.shown_size), Some(3));
 }
 
-fn told(file: &RemoteFile, size: u64) {
+fn answered(file: &RemoteFile, size: u64) {
     let version = Version {
         size,
         validator: Validator::None,
@@ -51,7 +51,7 @@ fn told(file: &RemoteFile, size: u64) {
 fn repeated_wrong_listed_size_is_ignored() {
     let listed = file(3);
     listed.attributes(2);
-    told(&listed, 4);
+    answered(&listed, 4);
     let next = listed.next_version();
     assert_eq!(next.size(), (4, true));
     assert!(next.still_fits(&entries(3), 0));
@@ -61,7 +61,7 @@ fn repeated_wrong_listed_size_is_ignored() {
 #[test]
 fn old_metadata_is_not_applied_to_the_next_version() {
     let listed = file(3);
-    told(&listed, 3);
+    answered(&listed, 3);
     listed.attributes(2);
     assert_eq!(listed.next_version().size(), (0, false));
 }

@@ -1,0 +1,190 @@
+//! Opens files and finds out their sizes: which version a name stands for now, and its cache entry.
+//!
+//! The origin's answer is fresh for the tree's `ttl`; then it is revalidated. Concurrent calls for one file share a
+//! request.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::revalidator::Revalidator;
+use crate::cache::{CacheEntry, Held, Priority};
+use crate::http::{HttpError, HttpErrorKind, Origin, redact};
+use crate::origin::ListedSize;
+use crate::vfs::error::TreeError;
+use crate::vfs::nodes::ino::Ino;
+use crate::vfs::nodes::node::Node;
+use crate::vfs::nodes::remote_file::RemoteFile;
+use crate::vfs::request::urgency::Urgency;
+use crate::vfs::shared::Shared;
+
+/// Bytes that are fetched at the open of a version that replaced another. `tail -F` reads a file a second after
+/// opening it. By then the server may have the next version, and what is not cached can't be fetched any more.
+const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
+
+/// Called with the number of a file that is longer than its listing said.
+pub(crate) type OnResize = Arc<dyn Fn(Ino) + Send + Sync>;
+
+/// The files of a mount.
+pub(in crate::vfs) struct Files {
+    pub(in crate::vfs) shared: Arc<Shared>,
+    pub(in crate::vfs) revalidator: Arc<Revalidator>,
+    pub(in crate::vfs) on_resize: OnResize,
+}
+
+impl Files {
+    /// Asks the origin for a file's size and version. Concurrent calls for one file share a request.
+    pub(super) async fn resolve(&self, node: &Arc<Node>, urgency: Urgency) -> Result<(), TreeError> {
+        let Some(file) = node.file() else { return Ok(()) };
+        self.shared.nodes.pin_in_directory(node);
+        let (url, asking) = (&file.url(), file.asking());
+        let _one_at_a_time = self.shared.requests.in_time(url, urgency, asking.lock()).await?;
+        if file.is_ready() {
+            return Ok(());
+        }
+        let revalidator = &self.revalidator;
+        if file.exact_size().is_some() {
+            let stored = revalidator.stored(url).await;
+            let version = stored.as_ref().map(|stored| stored.version.clone());
+            let answer = revalidator.confirm_newer(node, version).await;
+            file.note_date_asked();
+            if let Some(stored) = stored
+                && !matches!(answer, Some(Ok(_)))
+            {
+                file.note(stored);
+            }
+            return answer.map_or(Ok(()), |answer| answer.map(|_| ()));
+        }
+        let stored = if file.is_stored {
+            revalidator.stored(url).await
+        } else {
+            None
+        };
+        let answer = match &stored {
+            // A changed file would have another date in the listing, so there is nothing to ask.
+            Some(_) if file.listed_time().is_some() => None,
+            Some(stored) => revalidator.confirm_newer(node, Some(stored.version.clone())).await,
+            None => Some(revalidator.confirm(file, None, urgency).await),
+        };
+        let known = match answer {
+            None => stored,
+            Some(Ok(known)) => known,
+            // The last answer is good enough while the origin can't be asked.
+            Some(Err(error)) => Some(revalidator.stored_instead(url, error).await?),
+        };
+        file.note(known.ok_or_else(|| TreeError::SizeUnknown(url.clone()))?);
+        Ok(())
+    }
+
+    /// The entry to open, from memory. `None` if the origin or the index has to be asked.
+    pub(in crate::vfs) fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
+        match node.file() {
+            None => Some(Err(TreeError::IsADirectory)),
+            Some(file) if file.is_changed() => Some(Err(TreeError::Changed)),
+            Some(file) => file.open_entry(self.shared.ttl).map(Ok),
+        }
+    }
+
+    /// The cache entry of a file's current version.
+    ///
+    /// - A file with nothing in the cache, whose bytes were never shown, is opened without a request. Its first range
+    ///   gives the version.
+    /// - Otherwise one request confirms that the version is still current, unless one did within the tree's `ttl`.
+    ///
+    /// # Errors
+    /// [`TreeError::Changed`] if the node is of an outdated version.
+    pub(in crate::vfs) async fn open(&self, node: &Arc<Node>, urgency: Urgency) -> Result<Arc<CacheEntry>, TreeError> {
+        let file = node.file().ok_or(TreeError::IsADirectory)?;
+        self.shared.nodes.pin_in_directory(node);
+        let (url, asking) = (&file.url(), file.asking());
+        let _one_at_a_time = self.shared.requests.in_time(url, urgency, asking.lock()).await?;
+        if let Some(answer) = self.open_now(node) {
+            return answer;
+        }
+        let entry = match self.current_version(node, file, urgency).await? {
+            Some(held) => self.entry_of_version(file, held).await?,
+            None => self.entry_by_listing(node.ino, file)?,
+        };
+        file.opened(&entry);
+        if file.is_successor() && !self.shared.client.is_offline() && !self.shared.cache.is_disk_failing() {
+            let first = 0..FIRST_OF_SUCCESSOR.min(entry.size());
+            self.shared.cache.manager().request(&entry, first, Priority::High);
+        }
+        Ok(entry)
+    }
+
+    /// The version to open; `None` if the first range may decide it.
+    async fn current_version(
+        &self,
+        node: &Arc<Node>,
+        file: &RemoteFile,
+        urgency: Urgency,
+    ) -> Result<Option<Held>, TreeError> {
+        let (url, revalidator) = (&file.url(), &self.revalidator);
+        if let Some(known) = file.freshly_known(self.shared.ttl) {
+            return Ok(Some(revalidator.held(url, known).await?));
+        }
+        let (open, shown) = (file.live_entry(), file.shown());
+        let held = revalidator.newest(url).await;
+        // The kernel may have pages of what was shown, even if the cache has evicted all of it. Then it would not
+        // read the first range, or it would mix new bytes with old pages.
+        let is_new = held.is_none() && open.is_none() && shown.is_none();
+        if is_new && matches!(file.listed_size(), ListedSize::Exact(_)) {
+            return Ok(None);
+        }
+        let before = match (held, shown) {
+            (Some(held), _) => Some(held),
+            (None, Some(shown)) => Some(revalidator.held(url, shown).await?),
+            (None, None) => match revalidator.stored(url).await {
+                Some(stored) => Some(revalidator.held(url, stored).await?),
+                None => None,
+            },
+        };
+        let answer = match &before {
+            None => Some(revalidator.confirm(file, None, urgency).await),
+            Some(before) => revalidator.confirm_newer(node, Some(before.version.clone())).await,
+        };
+        let known = match answer {
+            None => return Ok(before),
+            Some(Err(TreeError::NotAsked)) if before.is_some() => return Ok(before),
+            Some(Ok(known)) => known.ok_or_else(|| TreeError::SizeUnknown(url.clone()))?,
+            Some(Err(error)) => revalidator.stored_instead(url, error).await?,
+        };
+        Ok(Some(revalidator.held(url, known).await?))
+    }
+
+    async fn entry_of_version(&self, file: &RemoteFile, held: Held) -> Result<Arc<CacheEntry>, TreeError> {
+        if !file.admits(&held.version) {
+            return Err(TreeError::Changed);
+        }
+        if let Some(entry) = file.live_entry() {
+            return Ok(entry);
+        }
+        let content = self.revalidator.content(file);
+        let origin = self.origin_of(content.url())?;
+        let opened = self
+            .shared
+            .cache
+            .blocking(move |cache| cache.entry(content, origin, &held));
+        Ok(opened.await??)
+    }
+
+    fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
+        let mut content = self.revalidator.content(file);
+        // The origin may have given another size since the listing.
+        content.size = ListedSize::Exact(file.shown_size());
+        let resized = Arc::clone(&self.on_resize);
+        let on_resize = Box::new(move || resized(ino));
+        let origin = self.origin_of(content.url())?;
+        Ok(self.shared.cache.unsettled(content, origin, on_resize))
+    }
+
+    /// The origin that a file's bytes come from, as far as is known: where redirects last led.
+    fn origin_of(&self, url: &Url) -> Result<Origin, TreeError> {
+        let origin = self.shared.client.origin_of(url);
+        origin.ok_or_else(|| {
+            let kind = HttpErrorKind::BadAnswer("its URL is not http or https".to_owned());
+            HttpError { kind, url: redact(url) }.into()
+        })
+    }
+}

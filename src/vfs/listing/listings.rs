@@ -1,0 +1,215 @@
+//! Fetches the names in directories, and decides which answer counts.
+//!
+//! - The first look-up in a directory uses the listing that an earlier mount stored, if there is one.
+//! - A stored listing, or one older than the tree's `ttl`, is served if the origin takes too long for a new one
+//!   ([`limiter`](crate::vfs::request::limiter)).
+//! - Concurrent look-ups in one directory share a request.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::listing_cache::ListingCache;
+use super::stored;
+use crate::cache::Cache;
+use crate::http::redact;
+use crate::source::{Listing, SourceError};
+use crate::util::events;
+use crate::vfs::error::TreeError;
+use crate::vfs::nodes::node::{Directory, Node, Snapshot};
+use crate::vfs::request::mirror_lookup::{Answer, Authority};
+use crate::vfs::request::urgency::Urgency;
+use crate::vfs::shared::Shared;
+
+/// From this many names a listing takes seconds to fetch and parse. Then look-ups use the known names, and the
+/// listing is fetched in the background. (With 1,000,000 names each look-up after the `ttl` took 2 s, and the limiter
+/// took the server for silent.)
+const LARGE: usize = 50_000;
+
+/// Fetches the listings of a mount.
+pub(in crate::vfs) struct Listings {
+    pub(in crate::vfs) shared: Arc<Shared>,
+    pub(in crate::vfs) listing_cache: Arc<ListingCache>,
+}
+
+impl Listings {
+    /// The names in a directory. They are fetched again if they are older than the tree's `ttl`; old names are served
+    /// while the origin is silent.
+    ///
+    /// # Errors
+    /// If the names were never known and can't be fetched, or if the origin says that the directory is gone.
+    pub(in crate::vfs) async fn list(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        urgency: Urgency,
+    ) -> Result<Arc<Snapshot>, TreeError> {
+        let directory = node.directory().ok_or(TreeError::NotADirectory)?;
+        if let Some(snapshot) = directory.fresh() {
+            return Ok(snapshot);
+        }
+        let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
+        let known = match directory.last_known() {
+            Some(known) => Some(known),
+            None => self.find_stored(node, directory, url, urgency).await?,
+        };
+        let Some(known) = known else {
+            return self.fetch(node, urgency).await;
+        };
+        if known.len() >= LARGE {
+            self.fetch_in_background(node, directory);
+            return Ok(known);
+        }
+        let (this, asked, urgency) = (Arc::clone(self), Arc::clone(node), urgency.with_older_answer());
+        let ask = async move { this.fetch(&asked, urgency).await };
+        let is_stored = directory.state.read().is_stored;
+        let answer = if is_stored {
+            self.shared.requests.ask_in_passing(url, ask).await
+        } else {
+            self.shared.requests.ask_for_newer(url, ask).await
+        };
+        answer.unwrap_or(Ok(known))
+    }
+
+    /// Fetches a listing in the background, unless a request for it is in flight.
+    fn fetch_in_background(self: &Arc<Self>, node: &Arc<Node>, directory: &Directory) {
+        if self.shared.client.is_offline() || directory.refreshing.try_lock().is_err() {
+            return;
+        }
+        let (this, node) = (Arc::clone(self), Arc::clone(node));
+        // The next look-up reports an error.
+        self.shared
+            .runtime
+            .spawn(async move { this.fetch(&node, Urgency::Refreshing).await.ok() });
+    }
+
+    /// The names that an earlier mount stored, at the first look-up.
+    async fn find_stored(
+        &self,
+        node: &Arc<Node>,
+        directory: &Directory,
+        url: &Url,
+        urgency: Urgency,
+    ) -> Result<Option<Arc<Snapshot>>, TreeError> {
+        let _one_at_a_time = self
+            .shared
+            .requests
+            .in_time(url, urgency, directory.refreshing.lock())
+            .await?;
+        if std::mem::replace(&mut directory.state.write().is_searched, true) {
+            return Ok(directory.last_known());
+        }
+        let (listing_cache, node, url) = (Arc::clone(&self.listing_cache), Arc::clone(node), url.clone());
+        let kind = directory.source.kind();
+        let find = move |cache: &Arc<Cache>| {
+            let listing = stored::read(&url, kind, &cache.catalog().listing(&url)?)?;
+            listing_cache.show_stored(&node, listing)
+        };
+        // If the query fails, no names count as stored.
+        Ok(self.shared.cache.blocking(find).await.ok().flatten())
+    }
+
+    /// Fetches the names in a directory, unless another request did meanwhile.
+    async fn fetch(&self, node: &Arc<Node>, urgency: Urgency) -> Result<Arc<Snapshot>, TreeError> {
+        let directory = node.directory().ok_or(TreeError::NotADirectory)?;
+        let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
+        // A prefetch is useless while a request for the same directory is in flight, and would delay the next one.
+        let _one_at_a_time = if urgency.is_prefetch() {
+            directory.refreshing.try_lock().map_err(|_| TreeError::NotAsked)?
+        } else {
+            self.shared
+                .requests
+                .in_time(url, urgency, directory.refreshing.lock())
+                .await?
+        };
+        if let Some(snapshot) = directory.fresh() {
+            return Ok(snapshot);
+        }
+        if urgency.is_prefetch() {
+            if directory.has_failed() {
+                return Err(TreeError::NotAsked);
+            }
+        } else if let Some(error) = directory.take_unseen_failure() {
+            return Err(error);
+        }
+        let known = directory.last_known();
+        match (self.ask(directory, url, known.as_deref(), urgency).await, known) {
+            (Ok(Answer { value, is_by_mirror }), _) => {
+                let (listing_cache, node) = (Arc::clone(&self.listing_cache), Arc::clone(node));
+                // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
+                let replace = move |_: &Arc<Cache>| listing_cache.replace(&node, value, is_by_mirror);
+                self.shared
+                    .cache
+                    .blocking(replace)
+                    .await?
+                    .ok_or(TreeError::NotADirectory)
+            }
+            (Err(TreeError::NotFound), known) => {
+                if known.is_some() {
+                    log::warn!(event = events::DIRECTORY_DELETED; "{}: deleted on the server", redact(url));
+                }
+                self.listing_cache.forget(directory, url);
+                directory.note_failure(unseen(urgency, &TreeError::NotFound));
+                Err(TreeError::NotFound)
+            }
+            (Err(error), Some(snapshot)) => {
+                if !matches!(error, TreeError::NotAsked) {
+                    log::warn!(event = events::LISTING_STALE; "{error}; showing the cached listing");
+                    self.listing_cache.retry_soon(directory);
+                }
+                self.shared.cache.catalog().note_shown(url);
+                Ok(snapshot)
+            }
+            (Err(error), None) => {
+                if !matches!(error, TreeError::NotAsked) {
+                    directory.note_failure(unseen(urgency, &error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks the source for the names, or a mirror if the source never gave any: a mirror's answer never replaces the
+    /// source's own.
+    async fn ask(
+        &self,
+        directory: &Directory,
+        url: &Url,
+        known: Option<&Snapshot>,
+        urgency: Urgency,
+    ) -> Result<Answer<Listing>, TreeError> {
+        let mirrors = self.shared.client.mirrors_of(url);
+        let authority = if known.is_none() || directory.state.read().is_by_mirror {
+            Authority::OrElsewhere(&mirrors)
+        } else {
+            Authority::Source
+        };
+        let source = &directory.source;
+        let request = |there: Option<Url>| async move { source.list(url, there.as_ref().unwrap_or(url)).await };
+        let answer = self.shared.requests.ask(url, authority, urgency, request).await?;
+        match known {
+            Some(known) if !may_become(known, &answer.value) => Err(stands_in(url)),
+            _ => Ok(answer),
+        }
+    }
+}
+
+/// Whether a listing may be the successor of these names: see [`Listing::may_follow`].
+fn may_become(names: &Snapshot, listing: &Listing) -> bool {
+    names.len() == 0 || listing.may_follow(|name| names.listed.find(name).is_some())
+}
+
+/// The error for an answer that is a web page for people instead of a listing.
+fn stands_in(url: &Url) -> TreeError {
+    let why = "it does not look like an index page, and all earlier names are missing; is a login needed?";
+    TreeError::Source(SourceError::not_a_listing(url, why))
+}
+
+/// The error of a fetch that the next look-up reports: a refusal that a prefetch received and the server would repeat.
+fn unseen(urgency: Urgency, error: &TreeError) -> Option<TreeError> {
+    let is_lasting = match error {
+        TreeError::NotFound => true,
+        TreeError::Source(error) => !error.is_temporary(),
+        _ => false,
+    };
+    (urgency.is_prefetch() && is_lasting).then(|| error.clone())
+}

@@ -1,0 +1,23 @@
+//! What all parts of a tree use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::nodes::store::NodeStore;
+use super::request::requests::Requests;
+use crate::cache::Cache;
+use crate::origin::Client;
+
+/// What all parts of a tree use.
+pub(super) struct Shared {
+    pub(super) cache: Arc<Cache>,
+    pub(super) client: Client,
+    pub(super) requests: Requests,
+    pub(super) nodes: NodeStore,
+    /// How long a listing or a file's version counts as fresh.
+    pub(super) ttl: Duration,
+    /// Runs prefetches and revalidation in the background.
+    pub(super) runtime: Handle,
+}

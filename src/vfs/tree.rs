@@ -1,0 +1,304 @@
+//! The directory tree of one mount: what `fuse` and `control` call.
+//!
+//! It is put together here, and each call goes to the part that answers it. Methods whose name ends in `_now` answer
+//! from memory and never wait. The others may ask the origin.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::error::TreeError;
+use super::file::files::{Files, OnResize};
+use super::file::resolver::{DateHold, Resolver};
+use super::file::revalidator::Revalidator;
+use super::listing::listing_cache::ListingCache;
+use super::listing::listings::Listings;
+use super::listing::unlisted::UnlistedNames;
+use super::nodes::dates::Clocks;
+use super::nodes::ino::{Ino, ROOT};
+use super::nodes::node::{Node, Snapshot};
+use super::nodes::remote_file::RemoteFile;
+use super::nodes::store::NodeStore;
+use super::prefetch::readdir_prefetch::ReaddirPrefetch;
+use super::request::requests::Requests;
+use super::root::root_builder::{RootBuilder, root_node};
+use super::root::top::Top;
+use super::shared::Shared;
+use crate::cache::{Cache, CacheEntry};
+use crate::origin::{Client, Down};
+use crate::source::{LeftOut, Sources};
+
+/// Settings of a [`Tree`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TreeConfig {
+    /// How long a listing or a file's version counts as fresh. Default: 10 s.
+    pub ttl: Duration,
+    /// Data connections to one origin. Prefetching leaves some of them free. Default: 16.
+    pub connections: usize,
+    /// Retries of a request that fails while the origin answers others. Default: 3.
+    pub retries: u32,
+    /// Maximum time that a caller waits for an answer, all attempts together. Default: 2 min.
+    pub patience: Duration,
+    /// Most names held in memory over all directories. A single directory may have more. Default: 2,000,000.
+    pub most_names: usize,
+}
+
+/// The directory tree of one mount.
+pub(crate) struct Tree {
+    shared: Arc<Shared>,
+    sources: Arc<Sources>,
+    listing_cache: Arc<ListingCache>,
+    listings: Arc<Listings>,
+    unlisted: Arc<UnlistedNames>,
+    files: Arc<Files>,
+    resolver: Resolver,
+    prefetch: Arc<ReaddirPrefetch>,
+}
+
+impl Tree {
+    /// Builds a tree whose root holds `top`.
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        client: Client,
+        sources: Arc<Sources>,
+        config: TreeConfig,
+        top: Top,
+        runtime: Handle,
+        on_resize: OnResize,
+    ) -> Arc<Tree> {
+        let TreeConfig {
+            ttl,
+            connections,
+            retries,
+            patience,
+            most_names,
+        } = config;
+        let clocks = Clocks::default();
+        let root = root_node(&top, &clocks);
+        let shared = Arc::new(Shared {
+            requests: Requests::new(client.clone(), Arc::clone(&cache), retries, patience, runtime.clone()),
+            cache,
+            client,
+            nodes: NodeStore::of(&root, clocks),
+            ttl,
+            runtime,
+        });
+        let listing_cache = Arc::new(ListingCache::new(Arc::clone(&shared), most_names));
+        let listings = Arc::new(Listings {
+            shared: Arc::clone(&shared),
+            listing_cache: Arc::clone(&listing_cache),
+        });
+        let revalidator = Arc::new(Revalidator {
+            shared: Arc::clone(&shared),
+        });
+        let builder = RootBuilder {
+            shared: &shared,
+            revalidator: &revalidator,
+            listing_cache: &listing_cache,
+            listings: &listings,
+        };
+        builder.fill(&root, top);
+        let files = Arc::new(Files {
+            shared: Arc::clone(&shared),
+            revalidator,
+            on_resize,
+        });
+        let prefetch = ReaddirPrefetch::new(
+            Arc::clone(&shared),
+            Arc::clone(&listings),
+            Arc::clone(&files),
+            connections,
+        );
+        Arc::new(Tree {
+            sources,
+            unlisted: Arc::new(UnlistedNames::new(Arc::clone(&shared))),
+            resolver: Resolver {
+                shared: Arc::clone(&shared),
+                files: Arc::clone(&files),
+            },
+            prefetch: Arc::new(prefetch),
+            shared,
+            listing_cache,
+            listings,
+            files,
+        })
+    }
+
+    /// The node with this inode number, if a reply has named it and it still exists.
+    pub(crate) fn node(&self, ino: Ino) -> Option<Arc<Node>> {
+        self.shared.nodes.get(ino)
+    }
+
+    /// Counts one kernel reference to a node. Call it before each reply that names the node; [`forget`](Self::forget)
+    /// releases the references.
+    pub(crate) fn refer(&self, node: &Arc<Node>) {
+        self.shared.nodes.table.refer(node);
+    }
+
+    /// Releases `references` kernel references of a node (FORGET).
+    pub(crate) fn forget(&self, ino: Ino, references: u64) {
+        // Dropped after the lock: this may be the last reference to a directory with many names.
+        drop(self.shared.nodes.table.forget(ino, references));
+    }
+
+    /// Marks every listing as stale, so that the next look-up fetches it again.
+    pub(crate) fn refresh(&self) {
+        self.sources.expire();
+        for node in self.shared.nodes.table.all() {
+            if let Some(directory) = node.directory() {
+                directory.expire();
+            }
+        }
+    }
+
+    /// Looks a name up in memory. `None` if the origin has to be asked.
+    pub(crate) fn lookup_now(&self, parent: &Node, name: &OsStr) -> Option<Result<Arc<Node>, TreeError>> {
+        let Some(directory) = parent.directory() else {
+            return Some(Err(TreeError::NotADirectory));
+        };
+        let names = directory.fresh()?;
+        let Some(at) = names.listed.find(name) else {
+            return self.unlisted.look_up_now(directory, name);
+        };
+        if names.is_ghost(at) {
+            return Some(Err(TreeError::NotFound));
+        }
+        let node = self.child(parent, &names, at);
+        (node.is_ready() && !node.is_changed()).then_some(Ok(node))
+    }
+
+    /// Looks a name up. Asks the origin for the listing or a file's size where they are unknown or stale.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`] only if a listing lacks the name or the origin says so.
+    pub(crate) async fn lookup(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
+        let urgency = self.shared.requests.waiting();
+        let names = self.listings.list(parent, urgency).await?;
+        let Some(at) = names.listed.find(name) else {
+            return self.unlisted.look_up(parent, name).await;
+        };
+        if names.is_ghost(at) {
+            return Err(TreeError::NotFound);
+        }
+        let mut node = self.child(parent, &names, at);
+        loop {
+            if node.is_changed() {
+                node = self.listing_cache.replace_changed(parent, name, &node);
+            }
+            match self.resolver.resolve(&node, urgency).await {
+                Ok(()) => return Ok(node),
+                // The file turned out to be a directory, which can't change any more.
+                Err(TreeError::Changed) if node.is_changed() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Resolves a path from the root, one [`Self::lookup`] a name. Returns the last name's node and its parent
+    /// directory. For an empty path it returns `None` and the root.
+    ///
+    /// # Errors
+    /// As for [`Self::lookup`].
+    pub(crate) async fn find(
+        &self,
+        names: impl Iterator<Item = &OsStr>,
+    ) -> Result<(Option<Arc<Node>>, Arc<Node>), TreeError> {
+        let (mut parent, mut node) = (None, self.node(ROOT).ok_or(TreeError::NotFound)?);
+        for name in names {
+            let child = self.lookup(&node, name).await?;
+            parent = Some(std::mem::replace(&mut node, child));
+        }
+        Ok((parent, node))
+    }
+
+    /// The names in a directory. They are fetched again if they are older than the `ttl`; old names are served while the
+    /// origin is silent.
+    ///
+    /// # Errors
+    /// If the names were never known and can't be fetched, or if the origin says that the directory is gone.
+    pub(crate) async fn list(&self, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
+        self.listings.list(node, self.shared.requests.waiting()).await
+    }
+
+    /// The node at this position of a directory's names.
+    pub(crate) fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
+        self.shared.nodes.child(parent, names, at)
+    }
+
+    /// Makes a file's size exact, if the server gives it. If a program asks for one file after another (`ls -l`), the
+    /// next ones are requested in parallel.
+    ///
+    /// # Errors
+    /// If the origin does not answer or refuses.
+    pub(crate) async fn resolve(&self, node: &Arc<Node>) -> Result<(), TreeError> {
+        self.resolver.resolve(node, self.shared.requests.waiting()).await
+    }
+
+    /// The entry to open, from memory. `None` if the origin or the index has to be asked.
+    pub(crate) fn open_now(&self, node: &Node) -> Option<Result<Arc<CacheEntry>, TreeError>> {
+        self.files.open_now(node)
+    }
+
+    /// The cache entry of a file's current version.
+    ///
+    /// # Errors
+    /// [`TreeError::Changed`] if the node is of an outdated version.
+    pub(crate) async fn open(&self, node: &Arc<Node>) -> Result<Arc<CacheEntry>, TreeError> {
+        self.files.open(node, self.shared.requests.waiting()).await
+    }
+
+    /// Opens a file by its URL, wherever it is, as [`Self::open`] does; its version is known then. No directory shows
+    /// it.
+    ///
+    /// # Errors
+    /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
+    pub(crate) async fn open_url(&self, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
+        let file = RemoteFile::known(url, None, self.shared.nodes.dates(url), self.sources.of_file(url));
+        let node = Arc::new(Node::unlisted(file));
+        match self.open(&node).await {
+            Err(TreeError::Changed) if node.file().is_some_and(RemoteFile::is_directory) => {
+                Err(TreeError::IsADirectory)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Notes a file's dates. Returns the inode numbers whose attributes the kernel may have cached with other dates.
+    pub(crate) fn note_dates(&self, node: &Arc<Node>) -> Vec<Ino> {
+        self.resolver.note_dates(node)
+    }
+
+    /// Keeps a file's date unchanged for an open handle, until the guard is dropped.
+    pub(crate) fn hold_date(&self, ino: Ino) -> Option<DateHold> {
+        DateHold::new(self.node(ino)?)
+    }
+
+    /// Notes that a program opens a directory. Starts prefetches of the listings that a walk needs next.
+    pub(crate) fn note_directory_opened(&self, node: &Arc<Node>) {
+        self.prefetch.note_directory_opened(node);
+    }
+
+    /// Notes that a program opens a file. Starts prefetches of the small files that a walk opens next. Returns the
+    /// prefetched entry of this file, to be held until the file is open.
+    pub(crate) fn note_file_opened(&self, node: &Arc<Node>) -> Option<Arc<CacheEntry>> {
+        self.prefetch.note_file_opened(node)
+    }
+
+    /// The origins that are down, unreachable or overloaded now.
+    pub(crate) fn servers_down(&self) -> Vec<Down> {
+        self.shared.client.down()
+    }
+
+    /// Number of files known now, and the sum of their sizes in bytes.
+    pub(crate) fn known(&self) -> (u64, u64) {
+        self.listing_cache.totals().get()
+    }
+
+    /// What the listings name and the tree does not show.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.listing_cache.left_out()
+    }
+}
