@@ -2,14 +2,17 @@
 
 use url::Url;
 
-use super::{Asked, BoxFuture, Found, Listing, Source, SourceError, registry};
+use super::{Asked, BoxFuture, Found, Listing, Source, SourceError};
+
+/// The name of the kind.
+pub(super) const FILE: &str = "file";
 
 /// The source of single files.
 pub(crate) struct SingleFile;
 
 impl Source for SingleFile {
     fn kind(&self) -> &'static str {
-        registry::FILE
+        FILE
     }
 
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {

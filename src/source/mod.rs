@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod asked;
 pub mod data_index;
 mod date;
 pub(crate) mod document;
@@ -44,11 +45,13 @@ use url::Url;
 
 pub(crate) use crate::origin::{ListedSize, Published};
 use crate::origin::{Metadata, as_directory};
+pub(crate) use asked::Asked;
 pub(crate) use entries::Entries;
 pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;
-pub(crate) use registry::{Asked, INDEX, Opened, SourceSpec, Sources};
+pub(crate) use index_page::INDEX;
+pub(crate) use registry::{Opened, SourceSpec, Sources};
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

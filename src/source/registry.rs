@@ -8,17 +8,17 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
 use url::Url;
 
+use super::asked::Asked;
 use super::document::{DocumentSource, Format};
-use super::file::SingleFile;
-use super::index_page::WebIndex;
-use super::webdav::Collections;
+use super::file::{FILE, SingleFile};
+use super::index_page::{INDEX, WebIndex};
+use super::webdav::{Collections, WEBDAV};
 use super::{Found, NO_INDEX_PAGE, Source, SourceConfig, SourceError, SourceErrorKind};
 use super::{archive, list, m3u, metalink};
 use crate::http::{HttpError, HttpErrorKind};
-use crate::origin::{Client, Document, DocumentRequest, Metadata};
+use crate::origin::Client;
 
 /// A kind of source.
 struct Kind {
@@ -77,15 +77,6 @@ const KINDS: [Kind; 7] = [
         new: |_, _| Arc::new(SingleFile),
     },
 ];
-
-/// The kind of listings that were stored before kinds were.
-pub(crate) const INDEX: &str = "index";
-
-/// The kind of WebDAV collections.
-pub(super) const WEBDAV: &str = "webdav";
-
-/// The kind of single files.
-pub(super) const FILE: &str = "file";
 
 const WEB: &[&str] = &["http", "https"];
 
@@ -159,50 +150,6 @@ pub(crate) struct Opened {
     pub found: Found,
 }
 
-/// A URL that the user has named, and the first answers from it. All kinds share these requests.
-pub(crate) struct Asked<'a> {
-    client: &'a Client,
-    /// The URL.
-    pub url: &'a Url,
-    /// Where it is asked: itself, or its URL on a mirror.
-    pub there: &'a Url,
-    /// True if the user has named the kind.
-    pub is_named: bool,
-    metadata: OnceCell<Metadata>,
-    document: OnceCell<Document>,
-}
-
-impl Asked<'_> {
-    /// Returns true if the source's own URL is asked, no mirror.
-    pub(crate) fn is_own(&self) -> bool {
-        self.url == self.there
-    }
-
-    /// The answer to a request for the first byte.
-    ///
-    /// # Errors
-    /// As for [`Client::metadata`].
-    pub(crate) async fn metadata(&self) -> Result<&Metadata, SourceError> {
-        let ask = || async {
-            if self.is_own() {
-                self.client.metadata(self.url).await
-            } else {
-                self.client.metadata_of_mirror(self.there).await
-            }
-        };
-        Ok(self.metadata.get_or_try_init(ask).await?)
-    }
-
-    /// The whole document. A kind asks for it only if the metadata looks like one of its documents.
-    ///
-    /// # Errors
-    /// As for [`Client::document`].
-    pub(crate) async fn document(&self) -> Result<&Document, SourceError> {
-        let ask = || self.client.document(self.there, DocumentRequest::default());
-        Ok(self.document.get_or_try_init(ask).await?)
-    }
-}
-
 impl Sources {
     /// The sources of a mount. `kind` is the name that the user gave.
     pub(crate) fn new(client: &Client, config: &SourceConfig, kind: Option<&str>) -> Arc<Sources> {
@@ -273,14 +220,8 @@ impl Sources {
     /// # Errors
     /// If the server does not answer or refuses, or if the answer is of none of the kinds: what the first kind says.
     pub(crate) async fn open(&self, client: &Client, spec: &SourceSpec, there: &Url) -> Result<Opened, SourceError> {
-        let asked = Asked {
-            client,
-            url: &spec.url,
-            there,
-            is_named: self.is_named || spec.kind.is_some(),
-            metadata: OnceCell::new(),
-            document: OnceCell::new(),
-        };
+        let is_named = self.is_named || spec.kind.is_some();
+        let asked = Asked::new(client, &spec.url, there, is_named);
         let mut first_error = None;
         for (kind, source) in self.fitting(spec) {
             if first_error.is_some() && kind.name == FILE {

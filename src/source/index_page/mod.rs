@@ -47,7 +47,7 @@ use url::Url;
 
 use super::{Listing, ListingConfig};
 pub(super) use directory::is_page_in_place_of_a_file;
-pub(crate) use web_index::WebIndex;
+pub(crate) use web_index::{INDEX, WebIndex};
 
 /// Why a page is not an index page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,7 @@ use crate::origin::{Client, Document, DocumentRequest, Metadata, as_directory};
 use crate::source::data_index;
 use crate::source::{
     Asked, BoxFuture, Entries, Entry, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source,
-    SourceError, registry,
+    SourceError,
 };
 use crate::util::events;
 
@@ -48,6 +48,9 @@ const OTHER_KINDS: [(&str, &str); 1] = [(
 
 /// Maximum bytes of a response that are searched for these texts.
 const SEARCHED: usize = 16 << 10;
+
+/// The name of the kind: that of listings which were stored before kinds were.
+pub(crate) const INDEX: &str = "index";
 
 /// The source of index pages.
 pub(crate) struct WebIndex {
@@ -161,7 +164,7 @@ impl Refusal {
 
 impl Source for WebIndex {
     fn kind(&self) -> &'static str {
-        registry::INDEX
+        INDEX
     }
 
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {

@@ -17,14 +17,15 @@ use super::{NotMultistatus, parse};
 use crate::http::HttpErrorKind;
 use crate::origin::{Client, DocumentRequest, Metadata, as_directory};
 use crate::source::index_page::{WebIndex, is_page_in_place_of_a_file};
-use crate::source::{
-    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, Source, SourceError, registry,
-};
+use crate::source::{Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, Source, SourceError};
 use crate::util::events;
 
 /// What is asked of each resource. No more: what a server has to look up for each name takes its time.
 const PROPERTIES: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
     <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getlastmodified/></D:prop></D:propfind>";
+
+/// The name of the kind.
+pub(crate) const WEBDAV: &str = "webdav";
 
 /// The source of WebDAV collections.
 pub(crate) struct Collections {
@@ -134,7 +135,7 @@ impl Collections {
 
 impl Source for Collections {
     fn kind(&self) -> &'static str {
-        registry::WEBDAV
+        WEBDAV
     }
 
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {

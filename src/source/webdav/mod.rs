@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
-pub(crate) use self::collection::Collections;
+pub(crate) use self::collection::{Collections, WEBDAV};
 use self::href::{Notation, Path, Place, Relation};
 use self::multistatus::{Properties, Response};
 use super::listing_builder::{ListingBuilder, TooManyNames};
