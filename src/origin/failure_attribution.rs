@@ -7,7 +7,7 @@
 //! - The resource: only it is retried, with growing pauses, until its retries are used up.
 //! - The origin: all its requests wait.
 //!
-//! [`Evidence::attribute`] is the one rule, for fetches, listings and metadata alike. The other requests to the origin
+//! [`FailureEvidence::attribute`] is the one rule, for fetches, listings and metadata alike. The other requests to the origin
 //! decide:
 //!
 //! - **No other request is served**: the origin is down, or overloaded.
@@ -49,7 +49,7 @@ pub enum FailureAttribution {
 
 /// What is known when a request fails. Each fact is false unless it is known.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Evidence {
+pub(crate) struct FailureEvidence {
     /// The failure says nothing about the resource: the connection failed.
     pub is_connect_failure: bool,
     /// `Some` if the server denies access; true if the denial is to be believed.
@@ -70,15 +70,15 @@ pub(crate) struct Evidence {
     pub is_the_only_one: bool,
 }
 
-impl Evidence {
+impl FailureEvidence {
     /// What the failure is attributed to.
     pub(crate) fn attribute(self) -> FailureAttribution {
         match self {
             _ if self.is_connect_failure => FailureAttribution::Origin,
-            Evidence {
+            FailureEvidence {
                 is_denied: Some(true), ..
             } => FailureAttribution::Resource,
-            Evidence {
+            FailureEvidence {
                 is_denied: Some(false), ..
             } => FailureAttribution::ConnectionCount,
             _ if self.is_one_of_several && (self.are_few || !self.others_are_served) => FailureAttribution::RequestRate,
@@ -133,10 +133,10 @@ impl Failures {
             is_by_itself,
         });
         let witnesses = self.0.iter().filter(|failing| !failing.is_by_itself);
-        let evidence = Evidence {
+        let evidence = FailureEvidence {
             others_were_answered: is_by_itself,
             is_the_only_one: witnesses.count() < 2,
-            ..Evidence::default()
+            ..FailureEvidence::default()
         };
         let attribution = evidence.attribute();
         if attribution == FailureAttribution::Origin {
@@ -163,34 +163,34 @@ mod tests {
     #[test]
     fn other_requests_decide() {
         use FailureAttribution::*;
-        let nothing = Evidence::default();
-        let served = Evidence {
+        let nothing = FailureEvidence::default();
+        let served = FailureEvidence {
             others_are_served: true,
             ..nothing
         };
-        let too_many = Evidence {
+        let too_many = FailureEvidence {
             fits_too_many: true,
             ..served
         };
-        let again = Evidence {
+        let again = FailureEvidence {
             others_were_answered: true,
             ..too_many
         };
-        let denied = |is_denied| Evidence {
+        let denied = |is_denied| FailureEvidence {
             is_denied: Some(is_denied),
             ..too_many
         };
         for (evidence, expected) in [
             (nothing, Origin),
             (
-                Evidence {
+                FailureEvidence {
                     is_the_only_one: true,
                     ..nothing
                 },
                 Resource,
             ),
             (
-                Evidence {
+                FailureEvidence {
                     is_connect_failure: true,
                     ..again
                 },
@@ -199,30 +199,30 @@ mod tests {
             (served, Resource),
             (too_many, ConnectionCount),
             (again, ConnectionCount),
-            (Evidence { are_few: true, ..again }, Resource),
+            (FailureEvidence { are_few: true, ..again }, Resource),
             (
-                Evidence {
+                FailureEvidence {
                     others_are_served: false,
                     ..again
                 },
                 Resource,
             ),
             (
-                Evidence {
+                FailureEvidence {
                     was_the_resource: true,
                     ..too_many
                 },
                 Resource,
             ),
             (
-                Evidence {
+                FailureEvidence {
                     is_one_of_several: true,
                     ..too_many
                 },
                 ConnectionCount,
             ),
             (
-                Evidence {
+                FailureEvidence {
                     is_one_of_several: true,
                     are_few: true,
                     ..again

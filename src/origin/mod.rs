@@ -29,7 +29,7 @@ pub(crate) use client::body::Body;
 pub(crate) use client::redirects::Route;
 pub(crate) use client::{Document, DocumentRequest};
 pub use content::{Content, ListedSize};
-pub(crate) use failure_attribution::{Evidence, FailureAttribution};
+pub(crate) use failure_attribution::{FailureAttribution, FailureEvidence};
 pub(crate) use health::{Down, Health, Permit};
 pub(crate) use logins::{LoginKey, Logins};
 pub(crate) use mirrors::MirrorTier;

@@ -53,7 +53,7 @@ pub struct MemoryFile {
 
 /// Keeps blocks of a file from being dropped, and reads and writes them.
 #[derive(Debug)]
-pub struct Held {
+pub struct BlockGuard {
     file: Arc<MemoryFile>,
     blocks: Range<u64>,
 }
@@ -69,11 +69,11 @@ impl MemoryFile {
     }
 
     /// Holds the blocks of these bytes.
-    pub fn hold(self: &Arc<Self>, bytes: &Range<u64>) -> Held {
+    pub fn hold(self: &Arc<Self>, bytes: &Range<u64>) -> BlockGuard {
         let blocks = BLOCK.touched(bytes);
         let held = (Arc::clone(&self.presence), blocks.clone());
         self.store.0.lock().held.push(held);
-        Held {
+        BlockGuard {
             file: Arc::clone(self),
             blocks,
         }
@@ -95,7 +95,7 @@ impl MemoryFile {
     }
 }
 
-impl Held {
+impl BlockGuard {
     /// Fills `buf` from `offset`. Returns false if not all of these bytes are there.
     #[must_use]
     pub fn read(&self, buf: &mut [u8], offset: u64) -> bool {
@@ -179,7 +179,7 @@ impl Blocks {
     }
 }
 
-impl Drop for Held {
+impl Drop for BlockGuard {
     fn drop(&mut self) {
         let mut blocks = self.file.store.0.lock();
         let is_this = |held: &(_, _)| Arc::ptr_eq(&held.0, &self.file.presence) && held.1 == self.blocks;

@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::cached_file::CachedFile;
 use super::cached_file::write_guard::WriteGuard;
-use super::memory_store::Held;
+use super::memory_store::BlockGuard;
 use crate::cache::chunk::ChunkSize;
 
 /// A fetch's position: the next byte to write, and the checksum of its chunk so far.
@@ -19,7 +19,7 @@ pub(crate) struct Position {
     /// them.
     pub(in crate::cache) filling: Option<WriteGuard>,
     /// The same, for blocks in memory.
-    pub(in crate::cache) held: Option<Held>,
+    pub(in crate::cache) held: Option<BlockGuard>,
 }
 
 impl Position {

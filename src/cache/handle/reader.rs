@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::cache::chunk::clip;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::Used;
-use crate::cache::entry::memory_store::Held;
+use crate::cache::entry::memory_store::BlockGuard;
 use crate::cache::error::ReadError;
 use crate::cache::facade::Cache;
 use crate::cache::fetch::manager::OnReady;
@@ -73,7 +73,7 @@ enum Guard {
     /// again, perhaps forever, if its bytes could be evicted between arriving and being read.
     Used(#[expect(dead_code, reason = "kept to be dropped")] Used),
     /// They are in the memory store, or come there, and stay for as long as this is kept.
-    Memory(Held),
+    Memory(BlockGuard),
 }
 
 /// The result of filling a read's buffer.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::urgency::Urgency;
 use crate::http::{HttpError, HttpErrorKind, Origin};
-use crate::origin::{Evidence, FailureAttribution, OtherRequests, Retry};
+use crate::origin::{FailureAttribution, FailureEvidence, OtherRequests, Retry};
 
 /// Retry state of one request.
 pub(super) struct Tries {
@@ -49,7 +49,7 @@ impl Tries {
             return self.retry.after_denial(others);
         }
         let before = *self.answers_before.get_or_insert(beside.answers);
-        let evidence = Evidence {
+        let evidence = FailureEvidence {
             // A rate limit lets the request through at some time, however many others are answered.
             is_one_of_several: matches!(kind, HttpErrorKind::Status { status: 429 | 503, .. }),
             ..evidence(kind, beside.answers > before)
@@ -71,11 +71,11 @@ pub(super) fn is_of_another(error: &HttpError, origin: &Origin) -> bool {
 }
 
 /// What is known of a failure. `others_were_answered`: the origin has answered other requests meanwhile.
-fn evidence(kind: &HttpErrorKind, others_were_answered: bool) -> Evidence {
-    Evidence {
+fn evidence(kind: &HttpErrorKind, others_were_answered: bool) -> FailureEvidence {
+    FailureEvidence {
         is_connect_failure: kind.is_connect_failure(),
         others_were_answered,
-        ..Evidence::default()
+        ..FailureEvidence::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Refusals: requests that fail before they bring a byte, and what they are attributed to.
 //!
-//! [`Refusal::note`] gathers the [`Evidence`] of what other requests are in flight, and adjusts
+//! [`Refusal::note`] gathers the [`FailureEvidence`] of what other requests are in flight, and adjusts
 //! the origin's connection limit and request rate. A refusal for the rate uses up no retry, unless
 //! none of the refused requests ever succeeds.
 //!
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::origin_state::{OriginNumber, OriginState};
 use crate::cache::fetch::connection_limit::{Complaint, Load};
 use crate::http::HttpErrorKind;
-use crate::origin::{Evidence, FailureAttribution, OtherRequests, Retry};
+use crate::origin::{FailureAttribution, FailureEvidence, OtherRequests, Retry};
 
 /// Minimum rest of an entry. The server needs this time to notice closed connections, among them
 /// perhaps the one whose slot a reader's request has just taken.
@@ -118,7 +118,7 @@ impl Refusal<'_> {
         let mut retry = before_retry.unwrap_or_else(|| self.retry.of_resource());
         retry.catch_up_with(self.retry);
         let is_denied = matches!(self.kind, HttpErrorKind::Denied(_)).then(|| retry.is_denied(others));
-        let evidence = Evidence {
+        let evidence = FailureEvidence {
             is_one_of_several: fits_too_many && tries < most_tries && is_too_fast,
             is_denied,
             fits_too_many,
