@@ -49,7 +49,7 @@ pub(crate) struct ConcurrencyProbe {
     /// Time in use before the next trial.
     look_after: Duration,
     /// That time after a trial without success.
-    patience: Duration,
+    backoff: Duration,
     /// True if the next trial uses fewer connections, false if more.
     is_narrowing: bool,
 }
@@ -78,7 +78,7 @@ impl Default for ConcurrencyProbe {
             sample: None,
             at_work: Duration::ZERO,
             look_after: FIRST_LOOK,
-            patience: NEXT_LOOK,
+            backoff: NEXT_LOOK,
             is_narrowing: true,
         }
     }
@@ -131,7 +131,7 @@ impl ConcurrencyProbe {
             }
             self.trial = None;
             // The next trial in this direction begins at once.
-            (self.at_work, self.look_after, self.patience) = (Duration::ZERO, Duration::ZERO, NEXT_LOOK);
+            (self.at_work, self.look_after, self.backoff) = (Duration::ZERO, Duration::ZERO, NEXT_LOOK);
         }
         self.at_work += time;
         if self.at_work < self.look_after {
@@ -143,7 +143,7 @@ impl ConcurrencyProbe {
             // There is nothing to try in this direction.
             _ => {
                 self.is_narrowing = !self.is_narrowing;
-                (self.at_work, self.look_after) = (Duration::ZERO, self.patience);
+                (self.at_work, self.look_after) = (Duration::ZERO, self.backoff);
                 return;
             }
         };
@@ -159,8 +159,8 @@ impl ConcurrencyProbe {
         if let Some(trial) = self.trial.take() {
             self.suffice = trial.before;
         }
-        (self.at_work, self.look_after) = (Duration::ZERO, self.patience);
-        self.patience = (self.patience * 2).min(LAST_LOOK);
+        (self.at_work, self.look_after) = (Duration::ZERO, self.backoff);
+        self.backoff = (self.backoff * 2).min(LAST_LOOK);
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_ends_with_the_stream_that_it_was_made_for() {
+    fn trial_ends_with_its_stream() {
         let mut line = Line::new();
         line.runs(15, limited_in_all);
         while line.probe.of(16) == 16 {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_connections_is_too_few_to_go_by() {
+    fn probe_works_with_any_connection_count() {
         for connections in 1..8 {
             let (mut probe, mut now) = (ConcurrencyProbe::default(), Instant::now());
             for _ in 0..10_000 {

@@ -46,7 +46,7 @@ const WEIGHT: f64 = 0.25;
 const TELLING: u64 = 256 << 10;
 
 /// Maximum seconds that an answer may take because others were slow, while other work waits.
-const LONGEST_PATIENCE: f64 = 30.0;
+const LONGEST_FIRST_BYTE: f64 = 30.0;
 
 /// The measurements of one origin.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +125,8 @@ impl FetchSize {
     }
 
     /// Time that a normal answer may take, compared with others.
-    pub(crate) fn patience(&self) -> Duration {
-        Duration::from_secs_f64((2.0 * self.usual_latency).min(LONGEST_PATIENCE))
+    pub(crate) fn first_byte_timeout(&self) -> Duration {
+        Duration::from_secs_f64((2.0 * self.usual_latency).min(LONGEST_FIRST_BYTE))
     }
 
     /// Bytes that a connection could bring in the time of a round trip.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_shared_out_among_free_connections() {
+    fn wanted_bytes_are_divided_among_free_connections() {
         assert_eq!(measured(50, 20).fetch_len(32 * MIB, 16), 2 * MIB);
         assert_eq!(measured(50, 20).fetch_len(32 * MIB, 8), 4 * MIB);
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn over_a_slow_connection_no_fetch_takes_for_ever() {
+    fn slow_connection_fetch_is_limited_in_time() {
         let mut size = FetchSize::default();
         for _ in 0..100 {
             let second = Duration::from_secs(1);

@@ -57,7 +57,7 @@ pub struct ChunkManager {
     state: Mutex<State>,
     fetcher: Arc<dyn Fetcher>,
     /// Maximum time that a reader waits.
-    patience: Duration,
+    read_timeout: Duration,
     /// Wakes [`ChunkManager::watch_waits`] when there is a waiter or due work again.
     is_busy: Notify,
 }
@@ -65,7 +65,7 @@ pub struct ChunkManager {
 struct State {
     scheduler: Scheduler,
     /// The waiters, their deadlines if they have one, and their callbacks. **The first deadline is the
-    /// earliest**: the numbers grow with time, and all readers have the same patience.
+    /// earliest**: the numbers grow with time, and all readers have the same timeout.
     waiting: BTreeMap<WaiterId, (Option<Instant>, OnReady)>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
@@ -76,8 +76,8 @@ struct State {
 }
 
 impl ChunkManager {
-    /// A manager whose fetches `fetcher` carries out. No reader waits longer than `patience`.
-    pub fn new(limits: Limits, patience: Duration, fetcher: Arc<dyn Fetcher>) -> Arc<ChunkManager> {
+    /// A manager whose fetches `fetcher` carries out. No reader waits longer than `read_timeout`.
+    pub fn new(limits: Limits, read_timeout: Duration, fetcher: Arc<dyn Fetcher>) -> Arc<ChunkManager> {
         Arc::new(ChunkManager {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(limits),
@@ -88,7 +88,7 @@ impl ChunkManager {
                 next_look: None,
             }),
             fetcher,
-            patience,
+            read_timeout,
             is_busy: Notify::new(),
         })
     }
@@ -110,9 +110,8 @@ impl ChunkManager {
         window_updates: &[WindowUpdate],
         on_ready: OnReady,
     ) -> WaiterId {
-        let deadline = Some(Instant::now() + self.patience);
         self.change(|state| {
-            let waiter = state.new_waiter(deadline, on_ready);
+            let waiter = state.new_waiter(Some(Instant::now() + self.read_timeout), on_ready);
             let scheduler = &mut state.scheduler;
             scheduler.wait(entry, bytes, Priority::Critical, window_updates, waiter);
             waiter
@@ -271,7 +270,7 @@ impl ChunkManager {
             }
             let watched = contained("ending timed-out reads", || {
                 self.change(|state| {
-                    state.end_late_waits(self.patience);
+                    state.end_late_waits(self.read_timeout);
                     if has_passed {
                         state.scheduler.period_passed();
                     } else {
@@ -346,11 +345,11 @@ impl State {
         waiting.filter_map(|(&waiter, &(deadline, _))| Some((waiter, deadline?)))
     }
 
-    fn end_late_waits(&mut self, patience: Duration) {
+    fn end_late_waits(&mut self, read_timeout: Duration) {
         let now = Instant::now();
         let late: Vec<_> = self.deadlines().take_while(|(_, deadline)| *deadline <= now).collect();
         for (waiter, _) in late {
-            self.scheduler.give_up(waiter, ReadError::DeadlinePassed(patience));
+            self.scheduler.give_up(waiter, ReadError::DeadlinePassed(read_timeout));
         }
     }
 }

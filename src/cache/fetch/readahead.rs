@@ -26,8 +26,8 @@
 //! proved itself: what is in flight there continues, and only the skipped part is given up.
 //!
 //! **A cursor that is left behind loses its window.** When the handle has read elsewhere for a
-//! while, the window is dropped ([`WindowUpdate`]). Streams that are read in turn come back, which sets them apart: then the cursor's patience becomes twice as long
-//! as it was left alone. The cursor itself stays, so a stream that returns continues where it was.
+//! while, the window is dropped ([`WindowUpdate`]). Streams that are read in turn come back, which sets
+//! them apart: from then on the window is dropped after twice as many bytes as were read elsewhere. The cursor itself stays, so a stream that returns continues where it was.
 //!
 //! All of this is pure: values in, values out. The caller passes the result to the scheduler.
 

@@ -52,14 +52,13 @@ const RATED_OVER: f64 = 1.0;
 
 /// Bytes that the handle may read elsewhere before a cursor's window is dropped. As much as proves
 /// another place to be a stream: from then on that stream needs the connections more.
-const PATIENCE: u64 = PROOF;
+const DROP_AFTER: u64 = PROOF;
 
-/// After this many times the cursor's patience, its window begins again at [`PROVEN_WINDOW`].
+/// After this many times these bytes, the window begins again at [`PROVEN_WINDOW`].
 const FORGOTTEN_AFTER: u64 = 4;
 
-/// Maximum patience of a cursor in bytes, however long it was left alone before its reader came
-/// back.
-const MOST_PATIENCE: u64 = 16 << 20;
+/// Maximum of these bytes, however long the cursor was left alone before its reader came back.
+const LATEST_DROP: u64 = 16 << 20;
 
 /// What a decision depends on beside the reads. Queried only when a window may change.
 pub(crate) trait Conditions {
@@ -116,7 +115,7 @@ pub(super) struct Cursor {
     /// Bytes that the handle has read elsewhere since it moved this cursor.
     alone: u64,
     /// Bytes read elsewhere after which the window is dropped.
-    patience: u64,
+    drop_after: u64,
 }
 
 impl Cursor {
@@ -138,7 +137,7 @@ impl Cursor {
             waited: false,
             is_left: false,
             alone: 0,
-            patience: PATIENCE,
+            drop_after: DROP_AFTER,
         }
     }
 
@@ -179,7 +178,7 @@ impl Cursor {
     /// Its handle has read `bytes` bytes elsewhere. Returns true if its window is to be dropped.
     pub(super) fn leave_alone(&mut self, bytes: u64) -> bool {
         self.alone = self.alone.saturating_add(bytes);
-        let is_over = self.has_window() && self.alone >= self.patience;
+        let is_over = self.has_window() && self.alone >= self.drop_after;
         self.is_left |= is_over;
         is_over
     }
@@ -190,8 +189,8 @@ impl Cursor {
             // The reader was not slow, but away.
             self.rated_from = None;
         }
-        let is_forgotten = self.alone >= self.patience * FORGOTTEN_AFTER;
-        self.patience = self.patience.max(self.alone.saturating_mul(2)).min(MOST_PATIENCE);
+        let is_forgotten = self.alone >= self.drop_after * FORGOTTEN_AFTER;
+        self.drop_after = self.drop_after.max(self.alone.saturating_mul(2)).min(LATEST_DROP);
         self.alone = 0;
         if !std::mem::take(&mut self.is_left) {
             return;

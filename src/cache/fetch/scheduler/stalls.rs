@@ -10,7 +10,7 @@
 //!
 //! A server that is slow with everything is served all the same. The time allowed for the first
 //! byte follows from the time that others take
-//! ([`FetchSize::patience`](crate::cache::fetch::fetch_size::FetchSize::patience)). If nothing else
+//! ([`FetchSize::first_byte_timeout`]). If nothing else
 //! was answered meanwhile, the next turn is twice as long. Fetches that are each slow take turns of
 //! a second, and lose nothing but their connections.
 //!
@@ -63,9 +63,9 @@ impl Stalls {
             return false;
         }
         if !fetch.has_begun() {
-            let patience = usual.patience().as_secs_f64() * PERIODS_PER_SECOND;
-            let patience = (patience.ceil() as u64).max(A_SECOND) << self.unanswered.min(MOST_DOUBLED);
-            return held >= patience && !(is_throttled && fetch.served_in.is_some());
+            let timeout = usual.first_byte_timeout().as_secs_f64() * PERIODS_PER_SECOND;
+            let timeout = (timeout.ceil() as u64).max(A_SECOND) << self.unanswered.min(MOST_DOUBLED);
+            return held >= timeout && !(is_throttled && fetch.served_in.is_some());
         }
         if held < A_SECOND || is_throttled {
             return false;
