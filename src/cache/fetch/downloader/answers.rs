@@ -23,15 +23,10 @@ const MOST_COUNTED: u64 = 64 << 20;
 const MOST_KEPT: u64 = 1 << 20;
 
 /// The requests of one fetch.
+#[derive(Default)]
 pub(super) struct RangeRequests {
-    /// No answer has contradicted the size that the listing gave.
-    hint_is_good: bool,
-}
-
-impl Default for RangeRequests {
-    fn default() -> RangeRequests {
-        RangeRequests { hint_is_good: true }
-    }
+    /// An answer has contradicted the size that the listing gave.
+    hint_is_wrong: bool,
 }
 
 impl RangeRequests {
@@ -45,7 +40,7 @@ impl RangeRequests {
         let entry = Arc::clone(&job.order.entry);
         let settled = entry.settled().map(|settled| settled.version.clone());
         // A listing's size is no version, but it tells a file from a login page.
-        let is_hint = settled.is_none() && self.hint_is_good;
+        let is_hint = settled.is_none() && !self.hint_is_wrong;
         let known = settled.or(is_hint.then(|| Version {
             size: entry.size_hint(),
             validator: Validator::None,
@@ -121,7 +116,7 @@ impl RangeRequests {
             RangeAnswer::Changed(_) if is_hint => {
                 // The listing was wrong, or old. What the server says of the file itself counts.
                 log::debug!("{}: its size differs from the size in the listing", redact(entry.url()));
-                self.hint_is_good = false;
+                self.hint_is_wrong = true;
                 Box::pin(self.ask(job, position)).await
             }
             RangeAnswer::Changed(_) | RangeAnswer::Doubtful { .. } => settling.expect_same(false).map(|()| None),
@@ -147,7 +142,7 @@ impl RangeRequests {
         let settled = entry.settled();
         let expected = match settled {
             Some(settled) => Expected::Version(&settled.version, settled.modified),
-            None => Expected::Listed(self.hint_is_good.then_some(entry.size_hint())),
+            None => Expected::Listed((!self.hint_is_wrong).then_some(entry.size_hint())),
         };
         let found = tier.tier.range(&tier.url, want, expected).await?;
         if settled.is_none() {

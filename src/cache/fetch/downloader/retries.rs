@@ -75,26 +75,20 @@ impl FetchRetries {
             self.retry.reset();
             self.good_until = reached + job.order.entry.chunk.bytes();
         }
-        let FailedRequest {
-            error,
-            asked,
-            permit,
-            tier,
-            had_others,
-        } = failed;
-        if let Some(tier) = tier {
-            return self.after_tier(job, &tier, error, permit).await;
+        if let Some(tier) = failed.tier {
+            return self.after_tier(job, &tier, failed.error, failed.permit).await;
         }
-        if error.kind == HttpErrorKind::Denied(403) && job.downloader.retries > 0 {
-            return Err(self.after_denial(job, error, asked, had_others));
+        let kind = &failed.error.kind;
+        if *kind == HttpErrorKind::Denied(403) && job.downloader.retries > 0 {
+            return Err(self.after_denial(job, failed));
         }
-        if !error.kind.is_temporary() {
-            return Err(error);
+        if !kind.is_temporary() {
+            return Err(failed.error);
         }
-        if permit.is_none() && error.kind.is_of_the_server() && self.try_tiers(job) {
+        if failed.permit.is_none() && kind.is_of_the_server() && self.try_tiers(job) {
             return Ok(());
         }
-        match self.after_temporary(job, error, permit, asked).await {
+        match self.after_temporary(job, failed).await {
             Err(error) if !self.try_tiers(job) => Err(error),
             Err(_) | Ok(()) => Ok(()),
         }
@@ -127,58 +121,47 @@ impl FetchRetries {
     }
 
     /// The server denies access. If the cause may be too many requests, the scheduler takes the slot and
-    /// retries later. Returns the same error.
-    fn after_denial(&self, job: &FetchJob, error: HttpError, asked: Instant, had_others: bool) -> HttpError {
-        let (next, _) = self.report(job, &error, asked, had_others);
+    /// retries later. Returns the error.
+    fn after_denial(&self, job: &FetchJob, failed: FailedRequest) -> HttpError {
+        let (next, _) = self.report(job, &failed, failed.had_others);
         if let AfterRefusal::YieldUntil(until) | AfterRefusal::RestUntil(until) = next {
-            ask_again_at(job, until, &error);
+            ask_again_at(job, until, &failed.error);
         }
-        error
+        failed.error
     }
 
     /// After a temporary failure of the file's own URL.
-    async fn after_temporary(
-        &mut self,
-        job: &FetchJob,
-        error: HttpError,
-        permit: Option<Permit>,
-        asked: Instant,
-    ) -> Result<(), HttpError> {
-        if error.kind.is_not_ready()
-            && let Some(pause) = self.retry.after(&error.kind, FailureAttribution::Resource)
+    async fn after_temporary(&mut self, job: &FetchJob, mut failed: FailedRequest) -> Result<(), HttpError> {
+        let kind = &failed.error.kind;
+        if kind.is_not_ready()
+            && let Some(pause) = self.retry.after(kind, FailureAttribution::Resource)
         {
             // The server is preparing the file: this fetch ends, its slot goes to others, and the file
             // is requested again after this pause. Readers do not get the error: each waits until its
             // deadline.
             let (fetch, until) = (job.order.id, Instant::now() + pause);
             if let Some(until) = job.manager.report(|scheduler| scheduler.not_ready(fetch, until)) {
-                ask_again_at(job, until, &error);
+                ask_again_at(job, until, &failed.error);
             }
-            return Err(error);
+            return Err(failed.error);
         }
-        match permit {
-            Some(permit) if job.downloader.retries > 0 => {
-                return self.after_refusal(job, error, permit, asked).await;
-            }
-            Some(permit) => drop(permit.ended(Some(&error))),
+        match failed.permit.take() {
+            Some(permit) if job.downloader.retries > 0 => return self.after_refusal(job, failed, permit).await,
+            Some(permit) => drop(permit.ended(Some(&failed.error))),
             None => {}
         }
-        if error.kind.may_mean_too_many_connections() {
-            job.manager.broken_off(job.order.id, &origin_asked(job, &error), asked);
+        if kind.may_mean_too_many_connections() {
+            let origin = origin_asked(job, &failed.error);
+            job.manager.broken_off(job.order.id, &origin, failed.asked);
         }
-        self.pause(job, error).await
+        self.pause(job, failed.error).await
     }
 
     /// After a request that failed before its origin answered. The scheduler attributes the cause; see
     /// [`Refusal`].
-    async fn after_refusal(
-        &mut self,
-        job: &FetchJob,
-        error: HttpError,
-        permit: Permit,
-        asked: Instant,
-    ) -> Result<(), HttpError> {
-        let (next, health) = self.report(job, &error, asked, false);
+    async fn after_refusal(&mut self, job: &FetchJob, failed: FailedRequest, permit: Permit) -> Result<(), HttpError> {
+        let (next, health) = self.report(job, &failed, false);
+        let error = failed.error;
         let mut attribution = FailureAttribution::Origin;
         if matches!(next, AfterRefusal::WaitForOrigin | AfterRefusal::YieldUntil(_)) {
             if permit.is_to(&health) {
@@ -214,18 +197,12 @@ impl FetchRetries {
     }
 
     /// Reports a failed request to the scheduler. Returns what follows, and the health of its origin.
-    fn report(
-        &self,
-        job: &FetchJob,
-        error: &HttpError,
-        asked: Instant,
-        had_others: bool,
-    ) -> (AfterRefusal, Arc<Health>) {
-        let origin = origin_asked(job, error);
+    fn report(&self, job: &FetchJob, failed: &FailedRequest, had_others: bool) -> (AfterRefusal, Arc<Health>) {
+        let origin = origin_asked(job, &failed.error);
         let health = job.downloader.client.health(&origin);
         let refusal = Refusal {
-            kind: &error.kind,
-            asked,
+            kind: &failed.error.kind,
+            asked: failed.asked,
             answers: health.answers(),
             had_others,
             retry: &self.retry,
