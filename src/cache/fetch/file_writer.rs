@@ -210,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chunk_s_checksum_does_not_depend_on_how_its_bytes_came(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
+        fn checksum_is_independent_of_piece_sizes(size in 1usize..20_000, cuts in prop::collection::vec(1usize..5000, 1..20)) {
             let chunk = ChunkSize::new(4096).unwrap();
             let data: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let (mut position, mut found, mut rest) = (Position::at_chunk_edge(0), Vec::new(), &data[..]);

@@ -146,7 +146,7 @@ impl Fetcher for Busy {
 }
 
 #[test]
-fn no_wake_up_is_lost_between_many_readers_and_many_writers() {
+fn concurrent_readers_and_writers_lose_no_wakeup() {
     let manager = ChunkManager::new(LIMITS, LONG, Arc::new(Busy { fails_every: 7 }));
     let woken = AtomicUsize::new(0);
     for round in 0..20 {
@@ -178,7 +178,7 @@ fn no_wake_up_is_lost_between_many_readers_and_many_writers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_at_its_deadline_and_not_before() {
+async fn wait_ends_exactly_at_its_deadline() {
     let (idle, manager) = Idle::manager(LONG);
     tokio::spawn(Arc::clone(&manager).watch_waits());
     let entry = entry(100);
@@ -203,7 +203,7 @@ async fn a_wait_ends_at_its_deadline_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_are_watched_again_after_a_time_without_any() {
+async fn deadlines_are_watched_again_after_idle_time() {
     let (_idle, manager) = Idle::manager(LONG);
     tokio::spawn(Arc::clone(&manager).watch_waits());
     let entry = entry(100);
@@ -249,7 +249,7 @@ fn finished_waits_are_freed() {
 }
 
 #[test]
-fn closing_wakes_each_reader_once_and_stops_each_fetch() {
+fn closing_wakes_readers_and_stops_fetches() {
     let (idle, manager) = Idle::manager(LONG);
     let entry = entry(100);
     let calls: Vec<_> = (0..10)

@@ -86,7 +86,7 @@ fn unstarved_reader_has_a_modest_window() {
 }
 
 #[test]
-fn in_a_small_cache_a_starved_reader_s_window_stays_small() {
+fn small_cache_bounds_a_starved_reader_s_window() {
     let mut handle = Handle::new();
     handle.ahead = ReadAhead::new(1, MIB);
     for at in (0..100 * READ).step_by(READ as usize) {
@@ -125,7 +125,7 @@ fn read_in_sequence(missing: impl Fn(u64) -> bool) -> (u64, u64) {
 }
 
 #[test]
-fn out_of_order_kernel_read_ahead_is_one_stream() {
+fn out_of_order_kernel_reads_are_one_stream() {
     let mut handle = Handle::new();
     let mut asked = 0;
     for pair in 0..64 {
@@ -152,7 +152,7 @@ fn small_gaps_and_steps_back_keep_the_cursor() {
 }
 
 #[test]
-fn window_left_behind_is_dropped_when_the_new_place_has_proved_itself() {
+fn proven_new_stream_drops_the_old_window() {
     let mut handle = Handle::new();
     handle.run(0, 8 * MIB);
     handle.run(500 * MIB, READ);
@@ -280,7 +280,7 @@ fn returning_reader_gets_its_window_for_longer() {
 }
 
 #[test]
-fn two_streams_through_one_handle_keep_a_window_each() {
+fn two_streams_of_a_handle_keep_windows() {
     let mut handle = Handle::new();
     let mut asked = [0; 2];
     for step in 0..64 {
@@ -359,7 +359,7 @@ fn slow_start_video_gains_seconds_of_read_ahead() {
 }
 
 #[test]
-fn a_reader_that_takes_all_it_gets_keeps_its_window() {
+fn fast_reader_keeps_its_window() {
     let mut handle = Handle::new();
     handle.run(0, 32 * MIB);
     for step in (32 * MIB..512 * MIB).step_by(READ as usize) {
@@ -376,7 +376,7 @@ fn a_reader_that_takes_all_it_gets_keeps_its_window() {
 
 proptest! {
     #[test]
-    fn it_never_asks_past_the_end_nor_for_more_than_a_window(reads in prop::collection::vec((0u64..64 * MIB, 1u64..MIB), 1..200), size in MIB..64 * MIB) {
+    fn requests_stay_within_file_and_window(reads in prop::collection::vec((0u64..64 * MIB, 1u64..MIB), 1..200), size in MIB..64 * MIB) {
         let mut ahead = ReadAhead::new(1, u64::MAX);
         for (at, len) in reads {
             let (start, end) = (at.min(size - 1), (at + len).min(size));

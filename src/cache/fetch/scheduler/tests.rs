@@ -209,7 +209,7 @@ fn chunk_evicted_behind_its_fetch_is_refetched() {
 }
 
 #[test]
-fn lost_partial_chunk_wakes_no_waiter_and_is_refetched() {
+fn lost_partial_chunk_is_refetched_before_waking() {
     let (mut play, entry) = (Play::with_slots(2), known("a", 100));
     play.request(&entry, 0..4, Priority::High);
     play.writes(0, 2 * C + C / 2);
@@ -225,7 +225,7 @@ fn lost_partial_chunk_wakes_no_waiter_and_is_refetched() {
 }
 
 #[test]
-fn closing_wakes_everybody_with_an_error_now_and_later() {
+fn closing_fails_all_waiters_now_and_later() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.wait(&entry, 0..C, 1);
     play.wait(&known("a", 1), 0..C, 2);

@@ -30,7 +30,7 @@ fn free_connections_prevent_bridging() {
 }
 
 #[test]
-fn file_with_many_connections_of_its_own_leaves_gaps_to_them() {
+fn lone_file_leaves_gaps_to_free_connections() {
     let (mut play, entry) = alternating(5, 1);
     play.request(&entry, 0..19, Priority::High);
     assert_eq!(play.starts(), [0..1, 2..3, 4..5, 6..7, 8..9]);

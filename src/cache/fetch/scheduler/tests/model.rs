@@ -448,7 +448,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_events_lose_no_waiter_and_leave_no_state(
+    fn random_events_lose_no_waiter_or_slot(
         limit in 1..5usize,
         fetch_chunks in 1..18u64,
         split_distance in 0..12 * C,

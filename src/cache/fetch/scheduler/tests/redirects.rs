@@ -42,7 +42,7 @@ impl Play {
 }
 
 #[test]
-fn files_led_to_a_silent_origin_hold_no_slot_of_their_own() {
+fn redirects_to_a_silent_origin_free_own_slots() {
     for slots in [1, 2] {
         let mut play = Play::with_slots(slots);
         play.reads_led(40);
@@ -92,7 +92,7 @@ fn file_is_queued_at_its_last_redirect_target() {
 }
 
 #[test]
-fn an_answer_of_the_own_origin_takes_its_slot_again() {
+fn answer_of_own_origin_takes_its_slot() {
     let mut play = Play::with_slots(1);
     let file = known("a", 2);
     play.wait(&file, 0..C, 1);
@@ -153,7 +153,7 @@ fn connection_limit_is_learned_at_the_redirect_target() {
 }
 
 #[test]
-fn a_silent_fetch_gives_way_where_it_was_led() {
+fn silent_fetch_gives_way_at_redirect_target() {
     let mut play = Play::with_slots(1);
     play.reads_led(1);
     (0..4).for_each(|_| play.scheduler.period_passed());

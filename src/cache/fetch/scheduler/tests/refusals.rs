@@ -117,7 +117,7 @@ fn overload_refusal_frees_the_slot_and_is_retried() {
     assert_eq!(refusing.play.started.len(), 5, "one alone might have been the file");
     assert_eq!(
         refusing.play.started[4].entry.id, entries[4].id,
-        "who is resting is not next"
+        "an entry that rests is not next"
     );
     refusing.play.completes(0, C);
     assert_eq!(refusing.play.started.len(), 5, "and both slots are taken");
@@ -134,7 +134,7 @@ fn overload_refusal_frees_the_slot_and_is_retried() {
 }
 
 #[test]
-fn failing_file_uses_its_retries_and_lowers_no_limit() {
+fn failing_file_lowers_no_limit() {
     let mut refusing = Refusing::with_slots(4);
     let (good, bad) = (known("a", 64), known("a", 1));
     refusing.play.wait(&good, 0..64 * C, 1);
@@ -168,7 +168,7 @@ fn failing_file_uses_its_retries_and_lowers_no_limit() {
 }
 
 #[test]
-fn requests_of_one_file_that_fail_together_cost_it_one_try() {
+fn simultaneous_failures_cost_one_try() {
     let mut refusing = Refusing::with_slots(4);
     let (good, bad) = (known("a", 1), known("a", 48));
     refusing.play.wait(&good, 0..C, 1);
@@ -189,7 +189,7 @@ fn requests_of_one_file_that_fail_together_cost_it_one_try() {
 }
 
 #[test]
-fn a_server_that_asks_for_patience_gets_it_for_this_file() {
+fn retry_after_applies_to_its_file_only() {
     let mut refusing = Refusing::with_slots(2);
     let (good, patient) = (known("a", 1), known("a", 1));
     refusing.play.wait(&good, 0..1, 1);

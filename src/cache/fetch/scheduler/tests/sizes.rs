@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn whole_chunks_are_requested_before_the_size_is_known() {
+fn unsettled_entry_requests_whole_chunks() {
     let (mut play, entry) = (Play::with_slots(9), listed("a", 100));
     play.wait(&entry, 0..100, 1);
     assert_eq!(play.started[0].bytes, 0..C, "the listing may have been wrong");
@@ -29,7 +29,7 @@ fn file_larger_than_listed_is_fetched_as_needed() {
 }
 
 #[test]
-fn file_smaller_than_listed_ends_waits_at_its_end() {
+fn smaller_file_ends_waits_at_its_end() {
     let (mut play, entry) = (Play::with_slots(1), listed("a", 100 * C));
     play.wait(&entry, 0..C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);
@@ -82,7 +82,7 @@ fn chunks_found_present_wake_waiters() {
 }
 
 #[test]
-fn a_waiter_past_the_end_of_a_known_file_is_woken_at_once() {
+fn waiter_past_the_known_end_wakes_at_once() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 1));
     play.wait(&entry, C..2 * C, 1);
     play.wait(&entry, u64::MAX - 1..u64::MAX, 2);
@@ -91,7 +91,7 @@ fn a_waiter_past_the_end_of_a_known_file_is_woken_at_once() {
 }
 
 #[test]
-fn a_waiter_past_the_listed_end_has_the_true_end_found_out() {
+fn waiter_past_the_listed_end_fetches_first_chunk() {
     for listed_size in [0, 100] {
         let (mut play, entry) = (Play::with_slots(1), listed("a", listed_size));
         play.wait(&entry, 5 * C..6 * C, 1);
@@ -118,7 +118,7 @@ fn empty_wait_is_woken_at_once() {
 }
 
 #[test]
-fn server_without_ranges_sends_one_file_for_all_waiters() {
+fn server_without_ranges_sends_one_file() {
     let (mut play, entry, other) = (Play::with_slots(2), known("a", 100), known("a", 1));
     play.wait(&entry, 10 * C..11 * C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);
@@ -128,7 +128,7 @@ fn server_without_ranges_sends_one_file_for_all_waiters() {
     assert!(play.scheduler.goes_linear(linear));
     play.note();
     assert_eq!(play.stopped, [play.started[1].id]);
-    assert_eq!(play.started[2].entry.id, other.id, "the slot is somebody else's now");
+    assert_eq!(play.started[2].entry.id, other.id, "the slot is another entry's now");
     assert!(!play.scheduler.goes_linear(play.started[1].id));
     play.wait(&entry, 99 * C..100 * C, 4);
     assert_eq!(

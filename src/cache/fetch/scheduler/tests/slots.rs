@@ -29,7 +29,7 @@ fn fetch_respects_its_limit_and_skips_present_chunks() {
 }
 
 #[test]
-fn a_reader_and_its_read_ahead_are_served_by_one_fetch() {
+fn reader_and_its_read_ahead_share_a_fetch() {
     let (mut play, entry) = (Play::with_slots(4), known("a", 100));
     play.wait_with_ahead(&entry, 0..C, 0..8, 1);
     assert_eq!(play.starts(), [0..8]);
@@ -114,7 +114,7 @@ fn only_fetch_of_a_stream_is_not_preempted() {
     assert_eq!(play.stopped, []);
     play.completes(0, 16 * C);
     let turns: Vec<_> = play.started.iter().map(|order| order.entry.id).collect();
-    assert_eq!(turns, [first.id, second.id], "whoever was served longest ago is next");
+    assert_eq!(turns, [first.id, second.id], "the entry served longest ago is next");
     play.completes(1, 16 * C);
     assert_eq!(play.starts()[2], 16..32);
 }
@@ -145,7 +145,7 @@ fn nearly_finished_fetch_is_not_preempted() {
 }
 
 #[test]
-fn of_the_fetches_of_one_stream_all_but_one_give_way() {
+fn stream_keeps_one_fetch_beside_blocked_readers() {
     let mut play = Play::with_slots(3);
     let (stream, jump) = (known("a", 100), known("a", 100));
     play.request(&stream, 0..100, Priority::High);
@@ -209,7 +209,7 @@ fn entries_of_one_priority_take_turns() {
     }
     let mut turns: Vec<_> = play.started.iter().map(|order| order.entry.id).collect();
     turns.dedup();
-    assert_eq!(turns.len(), 8, "nobody is served twice in a row");
+    assert_eq!(turns.len(), 8, "no entry is served twice in a row");
 }
 
 #[test]

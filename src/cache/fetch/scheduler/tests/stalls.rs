@@ -17,12 +17,12 @@ impl Play {
 }
 
 #[test]
-fn silent_fetch_lends_its_slot_to_a_waiting_reader() {
+fn silent_fetch_yields_its_slot_to_a_reader() {
     let mut play = Play::with_slots(1);
     let (silent, good) = (known("a", 4), known("a", 1));
     play.wait(&silent, 0..C, 1);
     play.periods(10);
-    assert_eq!(play.stopped, [], "as long as nobody else waits");
+    assert_eq!(play.stopped, [], "as long as no other entry waits");
     play.wait(&good, 0..C, 2);
     assert_eq!(play.turns(), [silent.id, good.id], "it has had its second");
     play.completes(1, C);
@@ -35,7 +35,7 @@ fn silent_fetch_lends_its_slot_to_a_waiting_reader() {
 }
 
 #[test]
-fn the_rate_counts_and_not_only_whether_anything_comes() {
+fn stalls_are_judged_by_rate() {
     let mut play = Play::with_slots(1);
     let (slow, good) = (known("a", 8), known("a", 1));
     play.wait(&slow, 0..8 * C, 1);
@@ -49,7 +49,7 @@ fn the_rate_counts_and_not_only_whether_anything_comes() {
 }
 
 #[test]
-fn a_fetch_that_comes_to_its_next_chunk_soon_ends_there() {
+fn slow_fetch_near_a_chunk_edge_ends_there() {
     let mut play = Play::with_slots(1);
     let (slow, good) = (known("a", 8), known("a", 1));
     play.wait_with_ahead(&slow, 0..C, 0..8, 1);
@@ -104,7 +104,7 @@ fn awaited_fetch_does_not_yield_to_read_ahead() {
 }
 
 #[test]
-fn what_is_held_back_here_is_not_laid_to_the_server() {
+fn throttled_fetch_does_not_count_as_stalled() {
     let mut play = Play::with_slots(1);
     play.scheduler.dispatcher.is_throttled = true;
     let (slow, good) = (known("a", 8), known("a", 1));

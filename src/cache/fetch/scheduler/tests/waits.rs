@@ -37,7 +37,7 @@ fn a_request_for_less_does_not_demote() {
 }
 
 #[test]
-fn a_long_wait_does_not_cut_the_fetch_that_serves_it() {
+fn long_wait_does_not_cut_its_fetch() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.wait(&entry, 0..16 * C, 1);
     play.wait(&entry, 0..C, 2);
@@ -55,7 +55,7 @@ fn two_waiters_of_a_range_share_one_fetch() {
 }
 
 #[test]
-fn chunk_brought_by_another_entry_wakes_a_queued_waiter() {
+fn chunk_of_another_entry_wakes_a_waiter() {
     let mut play = Play::with_slots(1);
     let (running, queued) = (known("a", 1), known("a", 100));
     play.wait(&running, 0..C, 1);
@@ -68,7 +68,7 @@ fn chunk_brought_by_another_entry_wakes_a_queued_waiter() {
 }
 
 #[test]
-fn a_waiter_wakes_when_its_own_bytes_are_in() {
+fn waiter_wakes_when_its_bytes_are_in() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.wait(&entry, 100..C + 300, 1);
     play.writes(0, C + 299);
@@ -97,7 +97,7 @@ fn waiter_far_ahead_gets_its_own_fetch() {
 }
 
 #[test]
-fn a_waiter_a_little_ahead_of_a_running_fetch_waits_for_it() {
+fn waiter_close_ahead_waits_for_the_fetch() {
     let (mut play, entry) = (Play::with_slots(9), known("a", 100));
     play.request(&entry, 0..16, Priority::High);
     play.writes(0, 6 * C);
@@ -163,7 +163,7 @@ fn failed_first_fetch_does_not_affect_others() {
 }
 
 #[test]
-fn a_change_of_version_fails_everybody_of_that_entry() {
+fn changed_version_fails_all_waiters_of_its_entry() {
     let (mut play, entry, other) = (Play::with_slots(3), known("a", 100), known("a", 1));
     play.wait(&entry, 0..C, 1);
     play.wait(&entry, 50 * C..51 * C, 2);

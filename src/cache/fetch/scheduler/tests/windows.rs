@@ -23,7 +23,7 @@ impl Play {
 }
 
 #[test]
-fn dropped_window_gives_its_slot_back_at_the_next_chunk_edge() {
+fn dropped_window_frees_its_slot_at_chunk_edge() {
     let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
     play.moves(&entry, 1, 0..32);
     play.request(&other, 0..8, Priority::Medium);
@@ -37,7 +37,7 @@ fn dropped_window_gives_its_slot_back_at_the_next_chunk_edge() {
 }
 
 #[test]
-fn dropped_window_is_served_again_when_its_stream_moves() {
+fn dropped_window_returns_with_its_stream() {
     let (mut play, entry, other) = (Play::with_slots(1), known("a", 100), known("a", 8));
     play.wait(&other, 0..C, 1);
     play.request(&other, 1..8, Priority::Medium);
@@ -97,7 +97,7 @@ fn passed_chunks_of_a_window_are_not_fetched() {
 }
 
 #[test]
-fn a_window_that_becomes_shorter_is_fetched_no_further() {
+fn shorter_window_is_fetched_no_further() {
     let (mut play, entry) = (Play::with_slots(1), known("a", 100));
     play.moves(&entry, 1, 0..32);
     let keep = 0..5 * C;

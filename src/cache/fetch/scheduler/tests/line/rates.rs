@@ -128,7 +128,7 @@ fn skip_within_the_window_keeps_it() {
 }
 
 #[test]
-fn a_player_has_its_picture_a_round_trip_after_the_index() {
+fn player_has_its_picture_soon_after_index() {
     let (mut line, entry) = (Line::new(FAR), Line::file(180 * MIB));
     // The reads of mpv to show a picture of a film: the head, the end of the index, and the
     // picture's data.

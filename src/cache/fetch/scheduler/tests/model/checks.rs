@@ -77,7 +77,7 @@ impl World {
                 || touched.all(|chunk| queue.entry.is_present(chunk)
                     || wanted.contains(&chunk)
                     || in_flight.contains(&chunk)),
-            "nobody looks after {waiter:?}"
+            "a chunk of {waiter:?} is neither wanted nor in flight"
         );
     }
 
