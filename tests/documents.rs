@@ -19,9 +19,11 @@ const MIB: u64 = 1 << 20;
 fn tree(root: &Path) -> Vec<String> {
     fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(directory).expect("to list") {
-            let path = entry.expect("an entry").path();
+            let entry = entry.expect("an entry");
+            let path = entry.path();
             let name = path.strip_prefix(root).expect("below").display().to_string();
-            if path.is_dir() {
+            // Without stat, which may ask a server for dates.
+            if entry.file_type().expect("a type").is_dir() {
                 found.push(format!("{name}/"));
                 walk(&path, root, found);
             } else {
@@ -81,6 +83,38 @@ fn list_of_urls_is_a_tree() {
         &content.whole(),
         "a b.bin",
     );
+}
+
+#[test]
+fn list_in_json_has_mirrors_and_dates() {
+    let (origin, content) = (Origin::start(), Content::noise(MIB, 11));
+    let (_dead, dead) = dead_server();
+    origin.add("/pub/f", content.clone());
+    let list =
+        format!("[{{\"url\": [\"{dead}\", \"pub/f\"], \"name\": \"d/f\", \"size\": {MIB}, \"mtime\": 1286000000}}]");
+    origin.add("/list.json", list.as_str());
+    let mount = Mount::of(&origin.url("/list.json")).with("--retries", "1").start();
+    assert_eq!(tree(&mount.root()), ["d/", "d/f"]);
+    let modified = fs::metadata(mount.path("d/f"))
+        .expect("to stat")
+        .modified()
+        .expect("a date");
+    assert_eq!(modified, std::time::UNIX_EPOCH + Duration::from_secs(1_286_000_000));
+    assert_eq!(sha256(&mount.path("d/f")), sha256_of(&content));
+}
+
+/// A folder that the document names is listed without its server.
+#[test]
+fn folder_of_a_known_document_needs_no_server() {
+    let (origin, _) = list_of_three();
+    let with_query = origin.url("/l.txt") + "?not=stored";
+    let mount = Mount::of(&with_query)
+        .with("--attr-ttl", "1h")
+        .with("--retries", "0")
+        .start();
+    origin.go_down();
+    assert_eq!(tree(&mount.root()), THREE);
+    assert_eq!(mount.events(events::ORIGIN_DOWN), 0);
 }
 
 #[test]
@@ -406,6 +440,12 @@ fn document_error_is_one_sentence() {
             "http://h/a\tx\tbig\n",
             "list",
             vec!["line 1", "`big` is not a size in bytes"],
+        ),
+        (
+            "/l.json",
+            "[{\"url\": \"http://h/a\",\n\"naem\": \"x\"}]",
+            "list",
+            vec!["line 2", "`naem`"],
         ),
         ("/l.txt", "# nothing\n", "list", vec!["no URL in it"]),
         (

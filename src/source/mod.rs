@@ -134,6 +134,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// [`SourceErrorKind::NotFound`] only if it says that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>>;
 
+    /// The listing of a directory, if the source knows it without a request and it still counts as fresh.
+    fn list_now(&self, _directory: &Url) -> Option<Result<Listing, SourceError>> {
+        None
+    }
+
     /// How long the listing of a directory that was just requested counts as fresh, if the user's setting is `ttl`. Less if
     /// it comes from a document that was requested before.
     fn fresh_for(&self, _directory: &Url, ttl: Duration) -> Duration {

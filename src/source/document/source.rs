@@ -108,6 +108,12 @@ struct Loaded {
     is_stored: bool,
 }
 
+impl Loaded {
+    fn is_fresh(&self, ttl: Duration) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < ttl)
+    }
+}
+
 impl DocumentSource {
     /// A source of documents in this format, which are requested through this client.
     pub(crate) fn new(format: Format, client: Client, config: SourceConfig) -> DocumentSource {
@@ -128,9 +134,7 @@ impl DocumentSource {
         let state = self.state(document);
         let _one_at_a_time = state.loading.lock().await;
         let known = state.loaded.lock().clone();
-        if let Some(known) = &known
-            && known.at.is_some_and(|at| at.elapsed() < self.config.ttl)
-        {
+        if let Some(known) = known.as_ref().filter(|known| known.is_fresh(self.config.ttl)) {
             return Ok(Arc::clone(&known.tree));
         }
         let mut request = DocumentRequest {
@@ -346,6 +350,15 @@ impl Source for DocumentSource {
             let listing = tree.listing(&place).cloned();
             listing.ok_or_else(|| SourceError::not_found(directory))
         })
+    }
+
+    fn list_now(&self, directory: &Url) -> Option<Result<Listing, SourceError>> {
+        let (document, place) = address::split(self.format.kind, directory)?;
+        let state = self.state(&document);
+        let loaded = state.loaded.lock();
+        let loaded = loaded.as_ref().filter(|loaded| loaded.is_fresh(self.config.ttl))?;
+        let listing = loaded.tree.listing(&place).cloned();
+        Some(listing.ok_or_else(|| SourceError::not_found(directory)))
     }
 
     fn fresh_for(&self, directory: &Url, ttl: Duration) -> Duration {

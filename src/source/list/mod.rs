@@ -9,18 +9,17 @@
 //! After the URL, and each after a tab, come the name in the mount with its folders, the size in bytes, and the SHA-256.
 //! Each may be left out, empty, or `-`. A name that ends in `/` is only the folder. Without a name, a file is called by
 //! the last part of its URL's path.
+//!
+//! A list may also be in JSON ([`json`]).
 
+mod json;
 mod parse;
-
-pub(super) use parse::is_list;
-#[cfg(any(test, fuzzing))]
-pub(super) use parse::parse;
 
 use url::Url;
 
-use super::document::{Format, Recognition, has_extension, is_text};
+use super::document::{DocumentError, Format, Parsed, Recognition, has_extension, is_text};
 
-/// Size in bytes up to which a `.txt` is requested to find out whether it is a list. Larger ones are texts or data,
+/// Size in bytes up to which a `.txt` or `.json` is requested to find out whether it is a list. Larger ones are texts or data,
 /// unless the user names the kind.
 const LONGEST: u64 = 16 << 20;
 
@@ -30,13 +29,28 @@ pub(super) const FORMAT: Format = Format {
     document: Url::clone,
     recognition: Recognition::ByContent {
         may_be_one: |url, answer| {
-            let is_named_so = has_extension(url, &["txt"]) && is_text(answer);
-            let is_typed_so = answer.content_type.as_deref() == Some("text/uri-list");
+            let kind = answer.content_type.as_deref().unwrap_or_default();
+            let is_named_so = has_extension(url, &["txt", "json"]) && is_text(answer);
+            let is_typed_so = matches!(kind, "text/uri-list" | "application/json");
             (is_named_so || is_typed_so) && answer.size.is_some_and(|size| size <= LONGEST)
         },
-        is_one: |body| is_list(body),
+        is_one: is_list,
     },
-    parse: |document, body, _| parse::parse(document, body),
+    parse: |document, body, _| parse(document, body),
     may_be_nested: None,
     is_described: false,
 };
+
+/// Parses a list that came from `document`, in whichever form.
+pub(super) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError> {
+    if json::is_json(body) {
+        json::parse(document, body)
+    } else {
+        parse::parse(document, body)
+    }
+}
+
+/// Returns true if a document is a list by its content.
+pub(super) fn is_list(body: &[u8]) -> bool {
+    json::is_list(body) || parse::is_list(body)
+}

@@ -10,7 +10,7 @@ use crate::source::document::{DocumentError, DocumentFile, FileUrl, LARGEST, Par
 ///
 /// # Errors
 /// If a line is no URL, or one of its other fields is malformed; or if no line has a URL.
-pub(crate) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError> {
+pub(super) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError> {
     let mut parsed = Parsed::default();
     let mut has_line = false;
     for (number, line) in lines(body) {
@@ -27,7 +27,7 @@ pub(crate) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError
 }
 
 /// Returns true if a document is a list by its content: each line begins with a whole URL of http or https.
-pub(crate) fn is_list(body: &[u8]) -> bool {
+pub(super) fn is_list(body: &[u8]) -> bool {
     let is_web = |line: &[u8]| {
         let url = line.split(|&byte| byte == b'\t').next().unwrap_or_default();
         let url = std::str::from_utf8(url).ok().map(str::trim);
@@ -107,7 +107,7 @@ fn read_line(document: &Url, number: usize, line: &[u8], parsed: &mut Parsed) ->
 }
 
 /// Folders and name of a file, from its name in the list and its URL.
-fn path(name: Option<&[u8]>, url: &Url) -> Option<Vec<Name>> {
+pub(super) fn path(name: Option<&[u8]>, url: &Url) -> Option<Vec<Name>> {
     match name {
         None => Some(vec![Name::of_url(url)?]),
         Some(folder) if folder.ends_with(b"/") => {

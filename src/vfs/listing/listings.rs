@@ -177,6 +177,10 @@ impl Listings {
         known: Option<&Snapshot>,
         urgency: Urgency,
     ) -> Result<Answer<Listing>, TreeError> {
+        if let Some(listing) = directory.source.list_now(url) {
+            let (value, is_by_mirror) = (listing?, false);
+            return Ok(Answer { value, is_by_mirror });
+        }
         let mirrors = self.shared.client.mirrors_of(url);
         let authority = if known.is_none() || directory.state.read().is_by_mirror {
             Authority::OrElsewhere(&mirrors)
