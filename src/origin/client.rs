@@ -8,7 +8,7 @@
 //! - No error contains credentials or query values.
 //!
 //! The client does not retry, except on a new connection after one that broke unanswered. It does not queue by urgency
-//! either, except names before bytes ([`connection_limit`](super::connection_limit)): its callers do both, because
+//! either, except names before bytes ([`connection_limit`](super::limits::connection_limit)): its callers do both, because
 //! they know how urgent a request is.
 //!
 //! HTTP/1.1 by default: one connection per range is faster than many ranges multiplexed over one connection.
@@ -37,10 +37,12 @@ use super::{
         redirect_chain::{Answer, Request},
         redirects::Redirects,
     },
-    connection_limit::Limits,
     head_trust::HeadTrusts,
-    health::{Down, Health, Healths},
+    health::{Down, Health},
+    limits::{connection_limit::ConnectionLimit, name_slots::NameSlots},
     mirrors::Mirrors,
+    per_origin::PerOrigin,
+    responsiveness::Responsiveness,
     version_aliases::Aliases,
 };
 use crate::http::{
@@ -60,13 +62,15 @@ pub struct Client {
 pub(crate) struct Shared {
     pub config: HttpConfig,
     pub connections: Connections,
-    pub limits: Limits,
+    pub limits: PerOrigin<ConnectionLimit>,
+    pub name_slots: PerOrigin<NameSlots>,
+    pub responsiveness: PerOrigin<Responsiveness>,
     pub access: Access,
     pub redirects: Redirects,
     pub aliases: Aliases,
     pub head_trusts: HeadTrusts,
     pub mirrors: Mirrors,
-    pub healths: Healths,
+    pub healths: PerOrigin<Health>,
     file_headers: FileHeaders,
     /// The permit to hold a large document.
     pub large_page: Arc<Semaphore>,
@@ -86,17 +90,20 @@ impl Client {
     /// # Errors
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
+        let most = config.max_connections;
         Ok(Client {
             shared: Arc::new(Shared {
                 connections: Connections::new(&config)?,
-                limits: Limits::new(config.max_connections),
+                limits: PerOrigin::new(move |origin| ConnectionLimit::new(origin, most)),
+                name_slots: PerOrigin::new(|_| NameSlots::new()),
+                responsiveness: PerOrigin::new(Responsiveness::new),
                 access: Access::new(config.access.clone()),
                 mirrors: Mirrors::new(config.mirrors.clone()),
                 config,
                 redirects: Redirects::default(),
                 aliases: Aliases::default(),
                 head_trusts: HeadTrusts::default(),
-                healths: Healths::default(),
+                healths: PerOrigin::new(Health::new),
                 file_headers: FileHeaders::default(),
                 large_page: Arc::new(Semaphore::new(1)),
             }),
@@ -137,9 +144,22 @@ impl Client {
         self.shared.healths.of(origin)
     }
 
+    /// The slots of an origin for requests for names. Callers take one before they call the client.
+    pub(crate) fn name_slots(&self, origin: &Origin) -> Arc<NameSlots> {
+        self.shared.name_slots.of(origin)
+    }
+
+    /// Whether an origin responds in time. Callers that know an older answer must follow it.
+    pub(crate) fn responsiveness(&self, origin: &Origin) -> Arc<Responsiveness> {
+        self.shared.responsiveness.of(origin)
+    }
+
     /// The origins whose circuit breaker is open: down, unreachable or overloaded.
     pub fn down(&self) -> Vec<Down> {
-        self.shared.healths.down()
+        let healths = self.shared.healths.all();
+        let mut down: Vec<_> = healths.iter().filter_map(|health| health.down()).collect();
+        down.sort_by(|one, other| one.origin.cmp(&other.origin));
+        down
     }
 
     /// The health of the origin that a range request for this URL would go to now: the target of its last redirects.
@@ -179,7 +199,7 @@ impl Client {
 
     /// How many connections at a time an origin is seen to serve, at most as many as are allowed.
     pub fn serves(&self, origin: &Origin) -> usize {
-        self.shared.limits.of_origin(origin).serves()
+        self.shared.limits.of(origin).serves()
     }
 
     /// The origin that a range of this URL would be requested from now: the last target of its

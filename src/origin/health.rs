@@ -11,7 +11,6 @@
 //!
 //! A failure of one resource alone delays no other ([`failure_attribution`](super::failure_attribution)).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,14 +18,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use url::Url;
 
 use super::{
     backoff::Backoff,
     failure_attribution::{FailureAttribution, Failures},
     retry::FIRST_PAUSE,
 };
-use crate::http::{HttpError, HttpErrorKind, MOST_ORIGINS, Origin};
+use crate::http::{HttpError, HttpErrorKind, Origin};
 use crate::util::events;
 
 /// The longest pause, unless the server asked for more. One probe of one mount every few seconds is no burden for a
@@ -37,39 +35,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// for another resource.
 const FIRST_PROBE: Duration = Duration::from_millis(1500);
 const LONGEST_PROBE: Duration = Duration::from_secs(6);
-
-/// The health of every origin that was asked.
-#[derive(Default)]
-pub(crate) struct Healths(Mutex<HashMap<Origin, Arc<Health>>>);
-
-impl Healths {
-    /// The health of one origin.
-    pub(crate) fn of(&self, origin: &Origin) -> Arc<Health> {
-        let mut all = self.0.lock();
-        if all.len() >= MOST_ORIGINS && !all.contains_key(origin) {
-            // Requests and waiters hold a reference to theirs. The others are learnt again.
-            all.retain(|_, health| Arc::strong_count(health) > 1);
-        }
-        Arc::clone(
-            all.entry(origin.clone())
-                .or_insert_with(|| Arc::new(Health::new(origin.clone()))),
-        )
-    }
-
-    /// The origins that are not well.
-    pub(crate) fn down(&self) -> Vec<Down> {
-        let all = self.0.lock();
-        let mut down: Vec<_> = all.values().filter_map(|health| health.down()).collect();
-        down.sort_by(|one, other| one.origin.cmp(&other.origin));
-        down
-    }
-
-    /// The health of a requested URL's origin. A URL without an origin counts as healthy: the request itself will
-    /// report its error.
-    pub(crate) fn of_url(&self, url: &Url) -> Arc<Health> {
-        Origin::of(url).map_or_else(|| Arc::new(Health::new(Origin::nowhere())), |origin| self.of(&origin))
-    }
-}
 
 /// The health of one origin.
 pub struct Health {
@@ -143,7 +108,7 @@ pub struct Permit {
 }
 
 impl Health {
-    fn new(origin: Origin) -> Health {
+    pub(super) fn new(origin: Origin) -> Health {
         Health {
             origin,
             state: Mutex::new(State {
@@ -231,7 +196,8 @@ impl Health {
         self.state.lock().pause.is_some()
     }
 
-    fn down(&self) -> Option<Down> {
+    /// How long it has been down, and why; `None` while the circuit breaker is closed.
+    pub(super) fn down(&self) -> Option<Down> {
         let state = self.state.lock();
         let pause = state.pause.as_ref()?;
         Some(Down {

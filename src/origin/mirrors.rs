@@ -27,7 +27,7 @@ use url::Url;
 use super::{
     Client, Content, Metadata, Permit,
     client::{ranged, redirect_chain::Request},
-    connection_limit::RequestClass,
+    limits::request_class::RequestClass,
     tier::{ChunkTier, Expected, TierAnswer, TierRange},
 };
 use crate::http::{

@@ -5,23 +5,23 @@
 //! within the origin's connection limit. Every response is validated ([`crate::http`]): one that does not fit the
 //! request never reaches the caller as data.
 
-mod aimd;
 mod backoff;
 mod client;
-pub(crate) mod connection_limit;
 mod content;
 mod failure_attribution;
 mod head_trust;
 mod health;
+pub(crate) mod limits;
 mod logins;
 mod mirrors;
+mod per_origin;
 mod published;
+pub(crate) mod responsiveness;
 mod retry;
 mod throttle;
 pub(crate) mod tier;
 mod version_aliases;
 
-pub(crate) use aimd::Aimd;
 pub use client::Client;
 pub(crate) use client::answers::{Metadata, RangeAnswer};
 pub(crate) use client::as_directory;
@@ -31,6 +31,9 @@ pub(crate) use client::{Document, DocumentRequest};
 pub use content::{Content, ListedSize};
 pub(crate) use failure_attribution::{FailureAttribution, FailureEvidence};
 pub(crate) use health::{Down, Health, Permit};
+pub(crate) use limits::fetch_limit::{Complaint, FetchLimit, Load};
+pub(crate) use limits::name_slots::{MOST_NAME_REQUESTS, NameSlot, NameSlots};
+pub(crate) use limits::request_rate::RequestRate;
 pub(crate) use logins::{LoginKey, Logins};
 pub(crate) use mirrors::MirrorTier;
 pub(crate) use published::{Hash, HashAlgorithm, Pieces, Published};

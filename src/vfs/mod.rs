@@ -11,9 +11,10 @@
 //!   old version for the new one's.
 //! - **Unreachable is neither gone nor changed.** If a listing can't be fetched again, the old one is still served.
 //!   Only a 404 or 410 removes a name; only another validator makes a new version.
-//! - A silent origin delays known answers only briefly (`request::limiter`). Listings that an earlier mount stored
-//!   are served at once and revalidated in the background (`listing::stored`).
-//! - Requests use connections of their own ([`METADATA_CONNECTIONS`]), so `ls` never waits behind a read.
+//! - A silent origin delays known answers only briefly
+//!   ([`Responsiveness`](crate::origin::responsiveness::Responsiveness)). Listings that an earlier mount stored are
+//!   served at once and revalidated in the background (`listing::stored`).
+//! - Requests use slots of their own ([`NameSlots`](crate::origin::NameSlots)), so `ls` never waits behind a read.
 //!
 //! Imports point down only:
 //!
@@ -43,7 +44,6 @@ pub(crate) use file::resolver::DateHold;
 pub(crate) use nodes::attributes::Attributes;
 pub(crate) use nodes::ino::Ino;
 pub(crate) use nodes::node::{Node, Snapshot};
-pub(crate) use request::limiter::METADATA_CONNECTIONS;
 pub(crate) use root::top::{Naming, Top, TopError};
 pub(crate) use tree::{Tree, TreeConfig};
 

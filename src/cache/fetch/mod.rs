@@ -3,16 +3,13 @@
 //!
 //! Callers use `manager` only. It owns the lock, wakes waiters and guarantees that every wait
 //! ends. [`scheduler`] decides without I/O; [`downloader`] sends the requests and writes the
-//! bodies; `readahead` predicts what a handle reads next. `connection_limit`,
-//! `concurrency_probe`, `request_rate` and `fetch_size` hold what was measured of each
-//! origin.
+//! bodies; `readahead` predicts what a handle reads next. `concurrency_probe` and
+//! `fetch_size` hold what was measured of each origin.
 
 pub(super) mod concurrency_probe;
-pub(super) mod connection_limit;
 pub(crate) mod downloader;
 pub(super) mod fetch_size;
 pub(super) mod file_writer;
 pub(super) mod manager;
 pub(super) mod readahead;
-pub(super) mod request_rate;
 pub mod scheduler;

@@ -236,7 +236,7 @@ impl Scheduler {
         self.table.queues.change(origin, |at| {
             at.answers += 1;
             at.fetch_size.note(latency, bytes, time);
-            at.connection_limit.answered(at.running(), self.dispatcher.now);
+            at.fetch_limit.answered(at.running(), self.dispatcher.now);
         });
     }
 
@@ -247,7 +247,7 @@ impl Scheduler {
         let has_changed = self
             .table
             .queues
-            .change(origin, |at| at.connection_limit.serves(connections));
+            .change(origin, |at| at.fetch_limit.serves(connections));
         if has_changed {
             self.dispatcher.preempt_surplus(&mut self.table, origin);
             self.dispatcher.dispatch(&mut self.table, origin);
@@ -307,7 +307,7 @@ impl Scheduler {
         let served = fetches.filter(|(_, fetch)| fetch.is_served(self.table.period)).count();
         self.table.queues.change(origin, |at| {
             at.rate.note_answer(was_refused, self.dispatcher.now);
-            at.connection_limit.bears_out(served);
+            at.fetch_limit.served_at_once(served);
         });
     }
 
@@ -334,9 +334,7 @@ impl Scheduler {
         let Some((origin, complaint)) = self.table.complaint(fetch, false, asked, self.dispatcher.now) else {
             return false;
         };
-        self.table
-            .queues
-            .change(origin, |at| at.connection_limit.refused(complaint))
+        self.table.queues.change(origin, |at| at.fetch_limit.refused(complaint))
     }
 
     /// A request of a fetch was refused by this origin, or failed there. Also returns true if this is

@@ -2,7 +2,7 @@
 //!
 //! `reqwest` keeps connections in its own pools, opens them at will, and does not say which one a request used. Here
 //! each connection has its own client, and one request at a time uses it
-//! ([`connection_limit`](crate::origin::connection_limit)). So connections can be counted and closed when idle, and a
+//! ([`connection_limit`](crate::origin::limits::connection_limit)). So connections can be counted and closed when idle, and a
 //! request on a reused connection is recognised.
 //!
 //! **A wire never has more than one connection, even for a moment.** The pool dials as soon as it has no idle

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::http::connect::wire::Dial;
-use crate::origin::connection_limit::Lease;
+use crate::origin::limits::connection_limit::Lease;
 
 /// Bytes of a body that are read to keep a connection: about what arrives in one round trip. A new connection costs two
 /// or three.

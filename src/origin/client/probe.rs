@@ -17,8 +17,8 @@ use crate::http::{
 };
 use crate::origin::{
     Metadata,
-    connection_limit::RequestClass,
     head_trust::{HeadTrust, ProbeForm},
+    limits::request_class::RequestClass,
 };
 
 /// The result of one probe.

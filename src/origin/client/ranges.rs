@@ -15,7 +15,7 @@ use crate::http::{
         validation::{Verdict, is_longer, judge, judge_instead},
     },
 };
-use crate::origin::{AliasName, RangeAnswer, connection_limit::RequestClass};
+use crate::origin::{AliasName, RangeAnswer, limits::request_class::RequestClass};
 
 impl Client {
     /// Requests the bytes `want` (end exclusive, not empty) of a file with the expected version `known`.

@@ -28,7 +28,7 @@ use crate::http::{
 };
 use crate::origin::{
     Client,
-    connection_limit::{Lease, RequestClass},
+    limits::{connection_limit::Lease, request_class::RequestClass},
 };
 
 /// How often one request is sent again after a 401: once for the requested scheme, once for an expired nonce.
@@ -264,7 +264,7 @@ impl Client {
         let method = &asked.method;
         let shared = &self.shared;
         let timeout = class.patience(shared.config.timeout);
-        let limit = shared.limits.of(url);
+        let limit = shared.limits.of_url(url);
         let (mut left, mut given_up, mut is_second) = (timeout, 0, false);
         let mut kept: Option<Lease> = None;
         loop {

@@ -1,11 +1,13 @@
 //! The circuit breaker of one origin, on a paused clock that the tests advance.
 
+use url::Url;
+
 use super::*;
 use crate::http::redact;
 use crate::origin::failure_attribution::MOST_FAILING;
 
 fn health() -> Arc<Health> {
-    Healths::default().of(&Origin::of(&Url::parse("http://h/").unwrap()).unwrap())
+    Arc::new(Health::new(Origin::of(&Url::parse("http://h/").unwrap()).unwrap()))
 }
 
 fn down() -> HttpError {
@@ -104,16 +106,6 @@ async fn a_broken_way_and_a_word_to_all_are_the_origins_at_once() {
             "{error}"
         );
     }
-}
-
-#[test]
-fn tracked_origins_are_bounded() {
-    let healths = Healths::default();
-    let of = |port: usize| healths.of_url(&Url::parse(&format!("http://h:{}/", port + 1)).unwrap());
-    let held = of(0);
-    (1..3 * MOST_ORIGINS).for_each(|port| drop(of(port)));
-    assert!(healths.0.lock().len() <= MOST_ORIGINS, "{}", healths.0.lock().len());
-    assert!(Arc::ptr_eq(&held, &of(0)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::limiters::Limiters;
-use crate::http::redact;
+use crate::http::{Origin, redact};
 use crate::origin::{Client, Health};
 use crate::source::SourceError;
 use crate::util::events;
@@ -38,7 +37,6 @@ pub(in crate::vfs) struct Answer<T> {
 /// The mirrors that may answer one request.
 pub(super) struct MirrorLookup<'a> {
     pub(super) client: &'a Client,
-    pub(super) limiters: &'a Limiters,
     /// The source's own URL.
     pub(super) url: &'a Url,
     /// The same name on the mirrors, in the order in which to ask them.
@@ -75,19 +73,18 @@ impl MirrorLookup<'_> {
         F: Future<Output = Result<T, SourceError>>,
     {
         for there in self.client.not_left_out(self.mirrors) {
-            let Some(limiter) = self.limiters.of(&there) else {
-                continue;
-            };
+            let Some(origin) = Origin::of(&there) else { continue };
             let Some(permit) = self.client.health_of(&there).permit_now() else {
                 continue;
             };
-            let place = limiter.place().await;
+            let slots = self.client.name_slots(&origin);
+            let slot = slots.slot().await;
             let answer = request(Some(there.clone())).await;
             let error = answer.as_ref().err().and_then(SourceError::http);
             let failure = error.map(|error| &error.kind);
             let was_answered = permit.ended(error);
-            limiter.note(failure);
-            place.ended(failure);
+            self.client.responsiveness(&origin).note(failure);
+            slot.ended(failure);
             match answer {
                 Ok(value) => {
                     log::info!(

@@ -1,7 +1,7 @@
 //! Sends a request for names or metadata, within the limits of its origin and until its caller's deadline.
 //!
-//! **Every wait here ends at the caller's deadline**: in the health's pause, at the limiter, or in the middle of a
-//! page that arrives byte by byte. A request that is unanswered yields to others, and one that the origin leaves
+//! **Every wait here ends at the caller's deadline**: in the health's pause, for a slot, or in the middle of a page
+//! that arrives byte by byte. A request that is unanswered yields to others, and one that the origin leaves
 //! unanswered alone ends.
 
 use std::sync::Arc;
@@ -12,18 +12,16 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout_at};
 use url::Url;
 
-use super::limiter::{Limiter, Place};
-use super::limiters::Limiters;
 use super::mirror_lookup::{Answer, Authority, MirrorLookup};
 use super::tries::{Beside, Tries, is_of_another, is_of_this_request};
 use super::urgency::Urgency;
 use crate::cache::Cache;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{Client, Health, Permit};
+use crate::origin::{Client, Health, NameSlot, NameSlots, Permit};
 use crate::source::SourceError;
 use crate::vfs::error::TreeError;
 
-/// How long a request may be unanswered before it yields its permit to a waiting one. Doubles each time.
+/// How long a request may be unanswered before it yields its slot to a waiting one. Doubles each time.
 const BEFORE_GIVING_WAY: Duration = Duration::from_secs(1);
 
 /// How long a request may be unanswered before a second URL is requested, to find out whether the whole origin is
@@ -38,7 +36,6 @@ pub(in crate::vfs) struct Requests {
     client: Client,
     /// Its fetches are other requests of their origins.
     cache: Arc<Cache>,
-    limiters: Limiters,
     /// Retries of one request.
     retries: u32,
     /// Maximum time that a caller waits for an answer.
@@ -57,7 +54,6 @@ impl Requests {
         Requests {
             client,
             cache,
-            limiters: Limiters::default(),
             retries,
             patience,
             runtime,
@@ -80,8 +76,9 @@ impl Requests {
         done.map_err(|_| self.took_too_long(url, None))
     }
 
-    /// Runs `ask`, which asks for something newer than a known answer; see [`Limiter::ask`]. `None` if the known answer
-    /// shall be used, and always when offline. A URL that is none of HTTP has no limiter.
+    /// Runs `ask`, which asks for something newer than a known answer; see
+    /// [`Responsiveness::ask`](crate::origin::responsiveness::Responsiveness::ask). `None` if the known answer shall be
+    /// used, and always when offline. A URL that is none of HTTP is asked without a limit.
     pub(in crate::vfs) async fn ask_for_newer<T: Send + 'static>(
         &self,
         url: &Url,
@@ -90,13 +87,14 @@ impl Requests {
         if self.client.is_offline() {
             return None;
         }
-        match self.limiters.of(url) {
-            Some(limiter) => limiter.ask(&self.runtime, ask).await,
+        match Origin::of(url) {
+            Some(origin) => self.client.responsiveness(&origin).ask(&self.runtime, ask).await,
             None => Some(ask.await),
         }
     }
 
-    /// [`Self::ask_for_newer`] for an answer that an earlier mount stored; see [`Limiter::ask_in_passing`].
+    /// [`Self::ask_for_newer`] for an answer that an earlier mount stored; see
+    /// [`Responsiveness::ask_in_passing`](crate::origin::responsiveness::Responsiveness::ask_in_passing).
     pub(in crate::vfs) async fn ask_in_passing<T: Send + 'static>(
         &self,
         url: &Url,
@@ -105,13 +103,16 @@ impl Requests {
         if self.client.is_offline() {
             return None;
         }
-        match self.limiters.of(url) {
-            Some(limiter) => limiter.ask_in_passing(&self.runtime, ask).await,
+        match Origin::of(url) {
+            Some(origin) => {
+                let responsiveness = self.client.responsiveness(&origin);
+                responsiveness.ask_in_passing(&self.runtime, ask).await
+            }
             None => Some(ask.await),
         }
     }
 
-    /// Sends a request to the origin of `url` within its connection limit. While the origin can't be asked, a mirror
+    /// Sends a request to the origin of `url` within its limit of such requests. While the origin can't be asked, a mirror
     /// is asked if `authority` allows it; `request` gets the mirror's URL then. Only failed HTTP requests are repeated,
     /// and a URL that is none of HTTP is asked once and without a limit.
     ///
@@ -133,12 +134,11 @@ impl Requests {
             value,
             is_by_mirror: false,
         };
-        let Some((limiter, origin)) = self.limiters.of(url).zip(Origin::of(url)) else {
+        let Some(origin) = Origin::of(url) else {
             return Ok(of_source(request(None).await?));
         };
         let lookup = MirrorLookup {
             client: &self.client,
-            limiters: &self.limiters,
             url,
             mirrors: match authority {
                 // A prefetch can wait for the source.
@@ -147,6 +147,7 @@ impl Requests {
             },
         };
         let health = self.client.health(&origin);
+        let (slots, responsiveness) = (self.client.name_slots(&origin), self.client.responsiveness(&origin));
         let (mut tries, mut last) = (Tries::new(self.retries), None);
         let is_under_way = AtomicBool::new(false);
         let mut gave_way = 0_u32;
@@ -155,7 +156,7 @@ impl Requests {
                 if let Some(answer) = lookup.ask_instead(&health, &self.runtime, &mut request).await {
                     return Ok(answer);
                 }
-                let (permit, place) = permit_to_ask(&health, limiter, urgency, gave_way > 0)
+                let (permit, slot) = permit_to_ask(&health, &slots, urgency, gave_way > 0)
                     .await
                     .ok_or(TreeError::NotAsked)?;
                 let (answers, traffic) = (health.answers(), health.traffic());
@@ -164,10 +165,10 @@ impl Requests {
                 let answer = tokio::select! {
                     biased;
                     answer = request(None) => answer,
-                    () = given_way(place.as_ref(), patience) => {
+                    () = given_way(slot.as_ref(), patience) => {
                         is_under_way.store(false, Ordering::Relaxed);
                         gave_way += 1;
-                        drop((permit, place));
+                        drop((permit, slot));
                         if urgency.is_prefetch() {
                             return Err(TreeError::NotAsked);
                         }
@@ -188,9 +189,9 @@ impl Requests {
                 } else {
                     permit.ended(error);
                 }
-                limiter.note(failure);
-                if let Some(place) = place {
-                    place.ended(failure);
+                responsiveness.note(failure);
+                if let Some(slot) = slot {
+                    slot.ended(failure);
                 }
                 let error = match answer {
                     Ok(value) => return Ok(of_source(value)),
@@ -224,7 +225,7 @@ impl Requests {
             Ok(answer) => answer,
             Err(_) => {
                 if is_under_way.load(Ordering::Relaxed) {
-                    limiter.note(Some(&HttpErrorKind::TimedOut(self.patience)));
+                    responsiveness.note(Some(&HttpErrorKind::TimedOut(self.patience)));
                 }
                 Err(self.took_too_long(url, last))
             }
@@ -258,21 +259,21 @@ impl Requests {
     }
 }
 
-/// Returns when the request has to yield its permit. A request without one never does.
-async fn given_way(place: Option<&Place<'_>>, after: Duration) {
-    match place {
-        Some(place) => place.given_way(after).await,
+/// Returns when the request has to yield its slot. A request without one never does.
+async fn given_way(slot: Option<&NameSlot<'_>>, after: Duration) {
+    match slot {
+        Some(slot) => slot.given_way(after).await,
         None => std::future::pending().await,
     }
 }
 
-/// Waits for the origin's health and for a permit. `None` if a request that is not `Waiting` must not be sent now.
+/// Waits for the origin's health and for a slot. `None` if a request that is not `Waiting` must not be sent now.
 async fn permit_to_ask<'a>(
     health: &Arc<Health>,
-    limiter: &'a Limiter,
+    slots: &'a NameSlots,
     urgency: Urgency,
-    had_place: bool,
-) -> Option<(Permit, Option<Place<'a>>)> {
+    had_slot: bool,
+) -> Option<(Permit, Option<NameSlot<'a>>)> {
     loop {
         let permit = match urgency {
             Urgency::Waiting(_) => health.permit().await,
@@ -282,13 +283,13 @@ async fn permit_to_ask<'a>(
             // All other requests wait for this probe, so it does not queue behind slow pages.
             return Some((permit, None));
         }
-        let place = match urgency {
-            Urgency::Prefetching => limiter.place_for_a_guess().await?,
-            Urgency::Waiting(_) | Urgency::Refreshing if had_place => limiter.place_behind_others().await,
-            Urgency::Waiting(_) | Urgency::Refreshing => limiter.place().await,
+        let slot = match urgency {
+            Urgency::Prefetching => slots.slot_for_prefetch().await?,
+            Urgency::Waiting(_) | Urgency::Refreshing if had_slot => slots.slot_behind_others().await,
+            Urgency::Waiting(_) | Urgency::Refreshing => slots.slot().await,
         };
         if permit.is_good() {
-            return Some((permit, Some(place)));
+            return Some((permit, Some(slot)));
         }
     }
 }

@@ -17,8 +17,8 @@ use super::running_fetch::RunningFetch;
 use super::windows::WindowUpdate;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::error::ReadError;
-use crate::cache::fetch::connection_limit::{Complaint, Load};
 use crate::cache::key::EntryId;
+use crate::origin::{Complaint, Load};
 
 /// Everything wanted, in flight and waited for.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl FetchTable {
         is_said: bool,
         asked: Instant,
         now: Instant,
-    ) -> Option<(OriginNumber, Complaint)> {
+    ) -> Option<(OriginNumber, Complaint<EntryId>)> {
         let (queue, fetch) = self.fetch(failed)?;
         let (by, origin) = (queue.entry.id, fetch.origin);
         let load = |of: Option<EntryId>| {

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 
 use super::action::{FetchId, Priority};
 use crate::cache::fetch::concurrency_probe::ConcurrencyProbe;
-use crate::cache::fetch::connection_limit::ConnectionLimit;
 use crate::cache::fetch::fetch_size::FetchSize;
-use crate::cache::fetch::request_rate::RequestRate;
 use crate::cache::key::EntryId;
+use crate::origin::{FetchLimit, RequestRate};
 
 /// The number of an origin, unique within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +19,12 @@ pub(super) struct OriginNumber(pub(super) usize);
 pub(super) struct OriginState {
     /// How it answers, and how long a fetch should be.
     pub(super) fetch_size: FetchSize,
-    /// The number of connections it accepts.
-    pub(super) connection_limit: ConnectionLimit,
-    /// Over how many of them its bytes come best.
+    /// The number of fetches that it accepts.
+    pub(super) fetch_limit: FetchLimit<EntryId>,
+    /// Over how many connections its bytes come best.
     pub(super) concurrency_probe: ConcurrencyProbe,
     /// How fast requests may follow one another.
-    pub(super) rate: RequestRate,
+    pub(super) rate: RequestRate<EntryId>,
     /// The number of fetches it has answered.
     pub(super) answers: u64,
     /// Maximum number of concurrent fetches, however many it accepts.
@@ -62,7 +61,7 @@ impl OriginState {
 
     /// Maximum number of concurrent fetches.
     pub(super) fn connections(&self) -> usize {
-        self.connection_limit.connections(self.most_connections)
+        self.fetch_limit.fetches(self.most_connections)
     }
 
     /// Maximum number of concurrent fetches that no reader is blocked on.
@@ -87,7 +86,7 @@ impl OriginState {
 
     /// Maximum number of concurrent fetches of an entry, if it has a limit of its own.
     pub(super) fn share_of(&self, id: EntryId) -> Option<usize> {
-        let share = self.connection_limit.share();
+        let share = self.fetch_limit.share();
         share.filter(|(limited, _)| *limited == id).map(|(_, most)| most)
     }
 

@@ -78,9 +78,9 @@ impl EntryQueues {
     /// that, so does the entry's place in the order.
     pub(super) fn change<T>(&mut self, origin: OriginNumber, change: impl FnOnce(&mut OriginState) -> T) -> T {
         let at = &mut self.origins[origin.0];
-        let before = at.connection_limit.share();
+        let before = at.fetch_limit.share();
         let result = change(at);
-        let now = at.connection_limit.share();
+        let now = at.fetch_limit.share();
         if before != now {
             for (entry, _) in [before, now].into_iter().flatten() {
                 // Dropping it is what updates the order.

@@ -15,9 +15,9 @@
 use std::time::{Duration, Instant};
 
 use super::origin_state::{OriginNumber, OriginState};
-use crate::cache::fetch::connection_limit::{Complaint, Load};
+use crate::cache::key::EntryId;
 use crate::http::HttpErrorKind;
-use crate::origin::{FailureAttribution, FailureEvidence, OtherRequests, Retry};
+use crate::origin::{Complaint, FailureAttribution, FailureEvidence, Load, OtherRequests, Retry};
 
 /// Minimum rest of an entry. The server needs this time to notice closed connections, among them
 /// perhaps the one whose slot a reader's request has just taken.
@@ -91,7 +91,7 @@ impl Refusal<'_> {
     /// returns true if this is the first sign that the origin serves only a limited number of requests.
     pub(super) fn note(
         &self,
-        complaint: Complaint,
+        complaint: Complaint<EntryId>,
         before: Option<Refused>,
         origin: OriginNumber,
         at: &mut OriginState,
@@ -108,7 +108,7 @@ impl Refusal<'_> {
         } else {
             TRIES_IN_VAIN
         };
-        let are_few = running <= at.connection_limit.peak_in_flight().max(1);
+        let are_few = running <= at.fetch_limit.peak_in_flight().max(1);
         let others = match running {
             _ if self.had_others || !are_few => OtherRequests::Many,
             0..=1 if !is_too_fast => OtherRequests::None,
@@ -141,16 +141,16 @@ impl Refusal<'_> {
             FailureAttribution::ConnectionCount => true,
             // Connections refused while others go on: the server has no room for more.
             FailureAttribution::Origin => {
-                at.connection_limit.is_down();
+                at.fetch_limit.is_down();
                 fits_too_many && served > 0
             }
             FailureAttribution::RequestRate => false,
             FailureAttribution::Resource => {
-                at.connection_limit.clear_attribution(id);
+                at.fetch_limit.clear_attribution(id);
                 false
             }
         };
-        let is_news = is_complaint && at.connection_limit.refused(complaint);
+        let is_news = is_complaint && at.fetch_limit.refused(complaint);
         let asked_for = self.kind.retry_after();
         let pause = match attribution {
             // The origin's own pause applies to all.

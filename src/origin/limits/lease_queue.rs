@@ -1,16 +1,23 @@
-//! The decisions about the connections to one origin: values, without waiting.
+//! The connections to one origin, and the requests that wait for one: the decisions of the
+//! [connection limit](super::connection_limit), as values and without waiting.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{Held, Limit, RequestClass, SHUT_OUT};
-use crate::http::connect::setup::IDLE;
-use crate::http::connect::wire::{Speech, Wire};
+use super::{lease_state::LeaseState, request_class::RequestClass};
+use crate::http::connect::{
+    setup::IDLE,
+    wire::{Speech, Wire},
+};
+
+/// Time without a response on a new connection after which the server may be busy with our other connections.
+pub(super) const SHUT_OUT: Duration = Duration::from_secs(1);
 
 /// How long a connection stays unused after its response, while a new one waits for its first. The responses of a slow
 /// server come in quick succession then, and count as served side by side.
@@ -30,21 +37,22 @@ const HAD_IT: u64 = 300;
 /// next request.
 pub(super) struct Grant {
     wire: Option<Wire>,
-    limit: Option<Arc<Limit>>,
+    /// Where it returns to if it is not taken.
+    queue: Option<Weak<Mutex<LeaseQueue>>>,
 }
 
 impl Grant {
     /// Takes the grant. The connection counts as in use once it is held.
     pub(super) fn take(mut self) -> Option<Wire> {
-        self.limit = None;
+        self.queue = None;
         self.wire.take()
     }
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        if let Some(limit) = self.limit.take() {
-            limit.state.lock().take_back(self.wire.take(), Instant::now());
+        if let Some(queue) = self.queue.take().and_then(|queue| queue.upgrade()) {
+            queue.lock().take_back(self.wire.take(), Instant::now());
         }
     }
 }
@@ -55,25 +63,18 @@ struct Idle {
 }
 
 /// A request that waits for a connection.
-pub(super) struct Waiting {
+struct Waiting {
     due: Instant,
-    limit: Arc<Limit>,
     sender: oneshot::Sender<Grant>,
 }
 
-impl Waiting {
-    pub(super) fn new(due: Instant, limit: &Arc<Limit>, sender: oneshot::Sender<Grant>) -> Waiting {
-        let limit = Arc::clone(limit);
-        Waiting { due, limit, sender }
-    }
-}
-
 /// The connections, the waiting requests, and what was measured of the server.
-pub(super) struct State {
+pub(super) struct LeaseQueue {
+    itself: Weak<Mutex<LeaseQueue>>,
     most: usize,
     /// Newest last. **Together with the connections in use never more than `most`.**
     idle: Vec<Idle>,
-    busy: HashMap<u64, Arc<Held>>,
+    busy: HashMap<u64, Arc<LeaseState>>,
     /// Number of grants that are not held yet.
     granted: usize,
     waiting: Vec<Waiting>,
@@ -93,9 +94,10 @@ pub(super) struct State {
     shared: Option<(Wire, bool)>,
 }
 
-impl State {
-    pub(super) fn new(most: usize) -> State {
-        State {
+impl LeaseQueue {
+    pub(super) fn new(most: usize) -> Arc<Mutex<LeaseQueue>> {
+        let queue = |itself: &Weak<Mutex<LeaseQueue>>| LeaseQueue {
+            itself: Weak::clone(itself),
             most,
             idle: Vec::new(),
             busy: HashMap::new(),
@@ -109,21 +111,26 @@ impl State {
             slowest: Duration::ZERO,
             made_way: None,
             shared: None,
-        }
+        };
+        Arc::new_cyclic(|itself| Mutex::new(queue(itself)))
     }
 
-    pub(super) fn enqueue(&mut self, waiting: Waiting) {
-        self.waiting.push(waiting);
+    /// Adds a request that is due at this time. It is granted a connection at once if one is free.
+    pub(super) fn enqueue(&mut self, due: Instant, now: Instant) -> oneshot::Receiver<Grant> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push(Waiting { due, sender });
+        self.serve(now);
+        receiver
     }
 
     /// Grants free connections in the order of due times.
-    pub(super) fn serve(&mut self, now: Instant) {
+    fn serve(&mut self, now: Instant) {
         while let Some(first) = self.first() {
             let Some(wire) = self.free(now) else { return };
-            let Waiting { limit, sender, .. } = self.waiting.swap_remove(first);
+            let Waiting { sender, .. } = self.waiting.swap_remove(first);
             self.granted += 1;
-            let limit = Some(limit);
-            if let Err(refused) = sender.send(Grant { wire, limit }) {
+            let queue = Some(Weak::clone(&self.itself));
+            if let Err(refused) = sender.send(Grant { wire, queue }) {
                 self.granted -= 1;
                 let wire = refused.take();
                 self.idle.extend(wire.map(|wire| Idle { wire, since: now }));
@@ -168,7 +175,7 @@ impl State {
     }
 
     /// Counts a taken grant as in use.
-    pub(super) fn hold(&mut self, held: Arc<Held>) -> u64 {
+    pub(super) fn hold(&mut self, held: Arc<LeaseState>) -> u64 {
         self.granted = self.granted.saturating_sub(1);
         self.next_id += 1;
         self.busy.insert(self.next_id, held);
@@ -197,20 +204,20 @@ impl State {
         self.idle.retain(|idle| idle.since > since);
     }
 
-    /// A request for `errand` has waited for a while: revokes the connection of a stalled request, or of one that can
+    /// A request of this class has waited for a while: revokes the connection of a stalled request, or of one that can
     /// give way to names.
-    pub(super) fn take_one_for(&mut self, errand: RequestClass, now: u64) {
-        let is_revoked = |held: &&Arc<Held>| held.is_revoked.load(Ordering::Acquire);
+    pub(super) fn take_one_for(&mut self, class: RequestClass, now: u64) {
+        let is_revoked = |held: &&Arc<LeaseState>| held.is_revoked.load(Ordering::Acquire);
         if self.busy.values().filter(is_revoked).count() >= self.waiting.len() {
             return;
         }
         let slowest = u64::try_from(self.slowest.as_millis()).unwrap_or(u64::MAX);
-        let silence = |held: &Held| now.saturating_sub(held.heard.load(Ordering::Acquire));
-        let is_silent = |held: &&Arc<Held>| silence(held) >= held.patience.max(slowest.saturating_mul(2));
+        let silence = |held: &LeaseState| now.saturating_sub(held.heard.load(Ordering::Acquire));
+        let is_silent = |held: &&Arc<LeaseState>| silence(held) >= held.patience_ms.max(slowest.saturating_mul(2));
         let others = || self.busy.values().filter(|held| held.may_be_revoked());
         let silent = others().filter(is_silent).max_by_key(|held| silence(held));
         let victim =
-            silent.or_else(|| (errand != RequestClass::Bytes).then(|| longest_that_gives_way(others(), now))?);
+            silent.or_else(|| (class != RequestClass::Bytes).then(|| longest_that_gives_way(others(), now))?);
         if let Some(victim) = victim {
             victim.revoke();
         }
@@ -219,7 +226,7 @@ impl State {
     /// Records that the head of a response arrived after this time. `was_shut_out`: it took longer than [`SHUT_OUT`],
     /// on a new connection. Returns the server's own limit if this response has shown it.
     pub(super) fn answered(&mut self, after: Duration, was_shut_out: bool, now: Instant) -> Option<usize> {
-        let is_answered = |held: &&Arc<Held>| held.is_answered.load(Ordering::Acquire);
+        let is_answered = |held: &&Arc<LeaseState>| held.is_answered.load(Ordering::Acquire);
         let side_by_side = self.busy.values().filter(is_answered).count() + self.idle.len();
         self.proven = self.proven.max(side_by_side);
         let is_at_once = self
@@ -309,9 +316,9 @@ impl State {
 }
 
 /// Of the leases that can continue elsewhere and have received data, the oldest.
-fn longest_that_gives_way<'a>(all: impl Iterator<Item = &'a Arc<Held>>, now: u64) -> Option<&'a Arc<Held>> {
-    let may = |held: &&Arc<Held>| {
-        held.errand == RequestClass::Bytes
+fn longest_that_gives_way<'a>(all: impl Iterator<Item = &'a Arc<LeaseState>>, now: u64) -> Option<&'a Arc<LeaseState>> {
+    let may = |held: &&Arc<LeaseState>| {
+        held.class == RequestClass::Bytes
             && held.gives_way.load(Ordering::Acquire)
             && held.may_be_revoked()
             && now.saturating_sub(held.since) >= HAD_IT

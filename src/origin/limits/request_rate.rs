@@ -1,23 +1,20 @@
 //! How many requests per second an origin accepts, after it has refused some for coming too fast.
 //!
-//! A server that limits the rate (nginx's `limit_req`, 429 of an API) refuses some files now, and
-//! accepts each of them a moment later. **Several files refused within seconds, while others are
-//! answered, mean a rate limit.** Such refusals use up no retry, and requests begin at intervals.
-//! The interval grows with refusals and shrinks with answers, both by a factor, so it stays near
-//! the limit. It is forgotten when it is short or when nothing was refused for a while.
+//! A server that limits the rate (nginx's `limit_req`, 429 of an API) refuses some resources now, and accepts each of
+//! them a moment later. **Several resources refused within seconds, while others are answered, mean a rate limit.** Such
+//! refusals use up no retry, and requests begin at intervals. The interval grows with refusals and shrinks with answers,
+//! both by a factor, so it stays near the limit. It is forgotten when it is short or when nothing was refused for a
+//! while.
 //!
-//! Several bad files look the same at first, but they never succeed: see
-//! [`RequestRate::comes_through`].
+//! Several bad files look the same at first, but they never succeed: see [`RequestRate::comes_through`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::cache::key::EntryId;
-
 /// Refusals and answers within this time are counted together.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Number of other files refused within that time that mean a rate limit.
+/// Number of other resources refused within that time that mean a rate limit.
 const SEVERAL: usize = 2;
 
 /// The first interval, and the longest: no useful server allows fewer requests.
@@ -34,13 +31,13 @@ const FASTER: f64 = 0.93;
 /// After this time without a refusal the limit is gone, or no longer reached.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// The request rate of one origin.
-#[derive(Debug, Default)]
-pub(crate) struct RequestRate {
-    /// Files that were refused lately, each once, the latest last.
-    refused: VecDeque<(EntryId, Instant)>,
+/// The rate of requests for bytes to one origin. `Id` identifies a resource.
+#[derive(Debug)]
+pub(crate) struct RequestRate<Id> {
+    /// Resources that were refused lately, each once, the latest last.
+    refused: VecDeque<(Id, Instant)>,
     answered: Option<Instant>,
-    /// When a file that had been refused before was answered.
+    /// When a resource that had been refused before was answered.
     came_through: Option<Instant>,
     slowed_to: Option<Interval>,
 }
@@ -54,16 +51,27 @@ struct Interval {
     slowed: Instant,
 }
 
-impl RequestRate {
-    /// Notes that a request for this file was refused, with an answer that servers give for too
-    /// fast requests.
-    pub(crate) fn note_refusal(&mut self, entry: EntryId, now: Instant) {
+/// Until it complains, requests begin at once.
+impl<Id> Default for RequestRate<Id> {
+    fn default() -> RequestRate<Id> {
+        RequestRate {
+            refused: VecDeque::new(),
+            answered: None,
+            came_through: None,
+            slowed_to: None,
+        }
+    }
+}
+
+impl<Id: Copy + PartialEq> RequestRate<Id> {
+    /// Notes that a request for this resource was refused, with an answer that servers give for too fast requests.
+    pub(crate) fn note_refusal(&mut self, resource: Id, now: Instant) {
         self.refused
-            .retain(|&(other, at)| other != entry && now.saturating_duration_since(at) < WITHIN);
-        self.refused.push_back((entry, now));
+            .retain(|&(other, at)| other != resource && now.saturating_duration_since(at) < WITHIN);
+        self.refused.push_back((resource, now));
     }
 
-    /// Notes that a file was answered; `was_refused` if it had been refused before.
+    /// Notes that a resource was answered; `was_refused` if it had been refused before.
     pub(crate) fn note_answer(&mut self, was_refused: bool, now: Instant) {
         self.answered = Some(now);
         if was_refused {
@@ -77,25 +85,23 @@ impl RequestRate {
         }
     }
 
-    /// Returns true if a refusal of this file is one of several within seconds, while others are
-    /// answered.
-    pub(crate) fn is_exceeded(&self, entry: EntryId, now: Instant) -> bool {
+    /// Returns true if a refusal of this resource is one of several within seconds, while others are answered.
+    pub(crate) fn is_exceeded(&self, resource: Id, now: Instant) -> bool {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < WITHIN;
         let others = self
             .refused
             .iter()
-            .filter(|&&(other, at)| other != entry && is_recent(at));
+            .filter(|&&(other, at)| other != resource && is_recent(at));
         self.answered.is_some_and(is_recent) && (self.slowed_to.is_some() || others.count() >= SEVERAL)
     }
 
-    /// Returns true if refused files succeed when they are requested again, or if that is unknown.
+    /// Returns true if refused resources succeed when they are requested again, or if that is unknown.
     pub(crate) fn comes_through(&self, now: Instant) -> bool {
         self.came_through
             .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN)
     }
 
-    /// A request sent at `asked` came too fast. `retry_after` is the pause that the server asked
-    /// for.
+    /// A request sent at `asked` came too fast. `retry_after` is the pause that the server asked for.
     pub(crate) fn slow_down(&mut self, asked: Instant, retry_after: Option<Duration>, now: Instant) {
         let is_first = self.slowed_to.is_none();
         let slowed_to = self.slowed_to.get_or_insert(Interval {
@@ -151,9 +157,9 @@ mod tests {
                 }
                 refusals += 1;
                 was_refused = true;
-                rate.note_refusal(EntryId(file), now);
+                rate.note_refusal(file, now);
                 // The first few refusals are still attributed to another cause.
-                if rate.is_exceeded(EntryId(file), now) {
+                if rate.is_exceeded(file, now) {
                     rate.slow_down(asked, None, now);
                 } else {
                     now += Duration::from_millis(500);
@@ -174,21 +180,21 @@ mod tests {
     }
 
     #[test]
-    fn two_files_that_are_refused_are_not_several() {
+    fn two_refused_resources_are_not_several() {
         let (mut rate, now) = (RequestRate::default(), Instant::now());
         rate.note_answer(false, now);
         for entry in [1, 2, 1, 2] {
-            rate.note_refusal(EntryId(entry), now);
-            assert!(!rate.is_exceeded(EntryId(entry), now));
+            rate.note_refusal(entry, now);
+            assert!(!rate.is_exceeded(entry, now));
         }
-        rate.note_refusal(EntryId(3), now);
-        assert!(rate.is_exceeded(EntryId(3), now));
-        assert!(!rate.is_exceeded(EntryId(3), now + WITHIN), "that is long ago");
+        rate.note_refusal(3, now);
+        assert!(rate.is_exceeded(3, now));
+        assert!(!rate.is_exceeded(3, now + WITHIN), "that is long ago");
     }
 
     #[test]
     fn a_time_that_the_server_names_is_kept_to() {
-        let (mut rate, now) = (RequestRate::default(), Instant::now());
+        let (mut rate, now) = (RequestRate::<u64>::default(), Instant::now());
         rate.slow_down(now, Some(Duration::from_secs(7)), now);
         assert_eq!(rate.wait(now), Some(now + Duration::from_secs(7)));
     }

@@ -9,14 +9,15 @@ use crate::http::{
     HttpConfig,
     connect::{setup::Connections, wire::HttpVersion},
 };
+use crate::origin::limits::request_class::BYTES_YIELD;
 
 const SPEECH: Speech = Speech {
     shows_identity: false,
     version: HttpVersion::Http1,
 };
 
-fn limit(most: usize) -> Arc<Limit> {
-    Limits::new(most).of(&Url::parse("http://h/").unwrap())
+fn limit(most: usize) -> Arc<ConnectionLimit> {
+    Arc::new(ConnectionLimit::new(Origin::nowhere(), most))
 }
 
 async fn is_ready<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -24,8 +25,8 @@ async fn is_ready<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// A lease whose connection has carried a response.
-async fn answered(limit: &Arc<Limit>, errand: RequestClass) -> Lease {
-    let mut lease = limit.lease(errand, 0).await;
+async fn answered(limit: &Arc<ConnectionLimit>, class: RequestClass) -> Lease {
+    let mut lease = limit.lease(class, 0).await;
     let connections = Connections::new(&HttpConfig::default()).unwrap();
     lease.wire(SPEECH, || connections.wire(SPEECH)).unwrap();
     lease.answered(Duration::from_millis(1));

@@ -1,0 +1,303 @@
+//! Name slots: how many requests for names are in flight at one origin, and which of them come first.
+//!
+//! Each request for a listing or metadata has a [`NameSlot`] until it has its answer, over all its connections and
+//! redirects. [`NameSlots`] guarantees:
+//!
+//! - **The number follows the origin's answers.** A 429, 503 or 403 halves it, down to 1; answers raise it slowly again.
+//!   Prefetches leave one slot free, and stop while the origin is overloaded.
+//! - **A request that is unanswered for a second yields its slot to a waiting one** and is repeated later, each time with
+//!   twice the time. It yields only to requests that had no slot yet. So hanging pages block no others, and a server that
+//!   is slow with every page still gets its time.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use super::aimd::Aimd;
+use crate::http::HttpErrorKind;
+
+/// Maximum number of concurrent requests to one origin for listings and metadata. Each also takes one of the origin's
+/// connections (`--max-connections`).
+pub(crate) const MOST_NAME_REQUESTS: usize = 8;
+
+/// How many of them may be prefetches. The remaining one is for callers that wait.
+const MOST_PREFETCHES: usize = MOST_NAME_REQUESTS - 1;
+
+/// How long a prefetch waits for a slot.
+const PREFETCH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The slots of one origin.
+pub(crate) struct NameSlots {
+    slots: Semaphore,
+    /// Prefetches queue here first, so that waiting callers never queue behind all of them.
+    prefetches: Semaphore,
+    /// **No other lock is taken under it.**
+    limit: Mutex<NameLimit>,
+    queue: watch::Sender<Queue>,
+}
+
+/// Requests that wait for their first slot, without prefetches.
+#[derive(Debug, Default, Clone, Copy)]
+struct Queue {
+    waiting: usize,
+    /// How many requests are yielding their slot. **Never more than `waiting`.**
+    giving_way: usize,
+}
+
+/// Guard: counts a waiting request until it is dropped.
+struct Waits<'a>(&'a watch::Sender<Queue>);
+
+impl<'a> Waits<'a> {
+    fn begin(queue: &'a watch::Sender<Queue>) -> Waits<'a> {
+        queue.send_modify(|queue| queue.waiting += 1);
+        Waits(queue)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|queue| {
+            queue.waiting -= 1;
+            queue.giving_way = queue.giving_way.min(queue.waiting);
+        });
+    }
+}
+
+/// The limit as a plain value, without the waiting.
+#[derive(Debug)]
+struct NameLimit {
+    /// From 1 to [`MOST_NAME_REQUESTS`].
+    allowed: Aimd,
+    /// Slots to withdraw that requests still have.
+    surplus: usize,
+}
+
+impl NameLimit {
+    fn new() -> NameLimit {
+        NameLimit {
+            allowed: Aimd::new(MOST_NAME_REQUESTS),
+            surplus: 0,
+        }
+    }
+
+    /// The origin refused a request that began at this time. Returns how many slots have to go.
+    fn refused(&mut self, began: Instant) -> usize {
+        let before = self.allowed.limit();
+        self.allowed.refused(began, Instant::now(), before, 1);
+        before - self.allowed.limit()
+    }
+
+    /// Notes an answer. Returns true if there is one more slot: after as many answers as there are slots.
+    fn answered(&mut self) -> bool {
+        let before = self.allowed.limit();
+        if before == MOST_NAME_REQUESTS {
+            return false;
+        }
+        self.allowed.increase();
+        if self.allowed.limit() == before {
+            return false;
+        }
+        let is_there_already = self.surplus > 0;
+        self.surplus -= usize::from(is_there_already);
+        !is_there_already
+    }
+
+    fn is_lowered(&self) -> bool {
+        self.allowed.limit() < MOST_NAME_REQUESTS
+    }
+}
+
+/// The slot of one request. Dropping it releases it.
+pub(crate) struct NameSlot<'a> {
+    slots: &'a NameSlots,
+    permit: Option<SemaphorePermit<'a>>,
+    began: Instant,
+    _prefetch: Option<SemaphorePermit<'a>>,
+}
+
+impl NameSlot<'_> {
+    /// Returns when the request has to yield its slot: after this time, if another request waits.
+    pub(crate) async fn given_way(&self, after: Duration) {
+        tokio::time::sleep(after).await;
+        let (queue, mut changes) = (&self.slots.queue, self.slots.queue.subscribe());
+        let is_called = |queue: &Queue| queue.waiting > queue.giving_way;
+        let mut is_late = false;
+        loop {
+            let claims = |queue: &mut Queue| {
+                let is_called = is_called(queue) || (is_late && queue.waiting > 0);
+                queue.giving_way = (queue.giving_way + usize::from(is_called)).min(queue.waiting);
+                is_called
+            };
+            if queue.send_if_modified(claims) {
+                return;
+            }
+            // The slot that it makes free may be taken by another request. One that has waited all this time gets
+            // another.
+            let is_waited_for = queue.borrow().waiting > 0;
+            let is_over = tokio::time::timeout(after, changes.wait_for(is_called)).await.is_err();
+            is_late = is_waited_for && is_over;
+        }
+    }
+
+    /// Notes how the request ended and releases the slot.
+    pub(crate) fn ended(self, failure: Option<&HttpErrorKind>) {
+        let slots = self.slots;
+        let mut limit = slots.limit.lock();
+        match failure {
+            Some(HttpErrorKind::Status { status: 429 | 503, .. } | HttpErrorKind::Denied(403)) => {
+                let leaving = limit.refused(self.began);
+                limit.surplus += leaving - slots.slots.forget_permits(leaving);
+            }
+            Some(kind) if kind.is_of_the_origin() => {}
+            _ if limit.answered() => slots.slots.add_permits(1),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for NameSlot<'_> {
+    fn drop(&mut self) {
+        let mut limit = self.slots.limit.lock();
+        if limit.surplus > 0
+            && let Some(permit) = self.permit.take()
+        {
+            limit.surplus -= 1;
+            permit.forget();
+        }
+    }
+}
+
+impl NameSlots {
+    pub(crate) fn new() -> NameSlots {
+        NameSlots {
+            slots: Semaphore::new(MOST_NAME_REQUESTS),
+            prefetches: Semaphore::new(MOST_PREFETCHES),
+            limit: Mutex::new(NameLimit::new()),
+            queue: watch::Sender::default(),
+        }
+    }
+
+    /// A slot for a caller that waits.
+    pub(crate) async fn slot(&self) -> NameSlot<'_> {
+        if let Ok(permit) = self.slots.try_acquire() {
+            return self.taken(Some(permit));
+        }
+        let _waits = Waits::begin(&self.queue);
+        // An error would mean that the semaphore was closed, which never happens.
+        let permit = self.slots.acquire().await.ok();
+        self.queue
+            .send_modify(|queue| queue.giving_way = queue.giving_way.saturating_sub(1));
+        self.taken(permit)
+    }
+
+    /// A slot for a request that others precede: a prefetch, or one that yielded its slot.
+    pub(crate) async fn slot_behind_others(&self) -> NameSlot<'_> {
+        let mut changes = self.queue.subscribe();
+        loop {
+            // It fails only after the queue is dropped, and `self` keeps it.
+            let _ = changes.wait_for(|queue| queue.waiting == 0).await;
+            // In this order: a slot that was yielded to a waiting request must not be taken here.
+            tokio::select! {
+                biased;
+                _ = changes.wait_for(|queue| queue.waiting > 0) => {}
+                permit = self.slots.acquire() => return self.taken(permit.ok()),
+            }
+        }
+    }
+
+    fn taken<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> NameSlot<'a> {
+        NameSlot {
+            slots: self,
+            permit,
+            began: Instant::now(),
+            _prefetch: None,
+        }
+    }
+
+    /// A slot for a prefetch. `None` if it should not be sent now or soon. It holds its directory's lock meanwhile,
+    /// which a caller may come to need.
+    pub(crate) async fn slot_for_prefetch(&self) -> Option<NameSlot<'_>> {
+        tokio::time::timeout(PREFETCH_PATIENCE, self.queue_for_prefetch())
+            .await
+            .ok()?
+    }
+
+    async fn queue_for_prefetch(&self) -> Option<NameSlot<'_>> {
+        let prefetch = self.prefetches.acquire().await.ok();
+        if self.limit.lock().is_lowered() {
+            return None;
+        }
+        let mut slot = self.slot_behind_others().await;
+        slot._prefetch = prefetch;
+        // The limit may have fallen while this prefetch queued. (Dropping a slot takes the lock.)
+        let is_lowered = self.limit.lock().is_lowered();
+        (!is_lowered).then_some(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const BUSY: HttpErrorKind = HttpErrorKind::Status {
+        status: 503,
+        retry_after: None,
+    };
+
+    #[tokio::test]
+    async fn overload_halves_the_limit() {
+        let slots = NameSlots::new();
+        let mut burst = Vec::new();
+        for _ in 0..MOST_NAME_REQUESTS {
+            burst.push(slots.slot().await);
+        }
+        // All refusals of one burst count once.
+        burst.into_iter().for_each(|slot| slot.ended(Some(&BUSY)));
+        assert_eq!(slots.slots.available_permits(), MOST_NAME_REQUESTS / 2);
+        for _ in 0..5 {
+            slots.slot().await.ended(Some(&BUSY));
+        }
+        assert_eq!(slots.slots.available_permits(), 1, "one may always ask");
+        assert!(slots.slot_for_prefetch().await.is_none(), "no prefetch is sent");
+        for answers in 1..=40 {
+            slots.slot().await.ended(Some(&HttpErrorKind::NotFound(404)));
+            assert!(slots.slots.available_permits() <= answers + 1);
+        }
+        assert_eq!(slots.slots.available_permits(), MOST_NAME_REQUESTS);
+        assert_eq!(slots.limit.lock().surplus, 0);
+        assert!(slots.slot_for_prefetch().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_request_yields_to_a_waiting_one() {
+        let slots = Arc::new(NameSlots::new());
+        let mut hung = Vec::new();
+        for _ in 0..MOST_NAME_REQUESTS {
+            let slots = Arc::clone(&slots);
+            hung.push(tokio::spawn(async move {
+                slots.slot().await.given_way(Duration::from_secs(1)).await;
+            }));
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(hung.iter().all(|hung| !hung.is_finished()), "no other request waits");
+        drop(slots.slot().await);
+        tokio::task::yield_now().await;
+        let finished = hung.iter().filter(|hung| hung.is_finished()).count();
+        assert_eq!(finished, 1, "one goes for each that waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn speculative_requests_leave_a_slot() {
+        let slots = NameSlots::new();
+        let mut prefetches = Vec::new();
+        for _ in 0..MOST_PREFETCHES {
+            prefetches.push(slots.slot_for_prefetch().await);
+        }
+        let one_more = tokio::time::timeout(Duration::from_millis(1), slots.slot_for_prefetch()).await;
+        assert!(one_more.is_err(), "it queues behind the prefetches");
+        drop(slots.slot().await);
+    }
+}
