@@ -13,73 +13,56 @@
 //!
 //! HTTP/1.1 by default: one connection per range is faster than many ranges multiplexed over one connection.
 
-pub(crate) mod answers;
-pub(crate) mod body;
-mod document;
-pub(crate) mod exchange;
-mod file_headers;
+pub(super) mod answers;
+pub(super) mod document;
 mod metadata;
 mod probe;
 mod ranges;
-pub(crate) mod redirect_chain;
-pub(crate) mod redirects;
+mod versions;
 
 use std::{fmt, sync::Arc};
 
-use reqwest::header::{self, HeaderMap, HeaderValue};
 use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
 use super::{
-    Body,
-    client::{
-        file_headers::FileHeaders,
-        redirect_chain::{Answer, Request},
-        redirects::Redirects,
-    },
+    content::Content,
     head_trust::HeadTrusts,
-    health::{Down, Health},
-    limits::{connection_limit::ConnectionLimit, name_slots::NameSlots},
+    health::{Down, Health, Permit},
+    limits::name_slots::NameSlots,
     mirrors::Mirrors,
     per_origin::PerOrigin,
+    request::{
+        body::Body,
+        requester::{Request, Requester},
+    },
     responsiveness::Responsiveness,
-    version_aliases::Aliases,
+    version_aliases::VersionAliases,
 };
-use crate::http::{
-    HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, auth::Access, connect::setup::Connections, redact,
-    response::head::is_elsewhere,
-};
-pub(crate) use document::{Document, DocumentRequest};
-pub(crate) use ranges::ranged;
+use crate::http::{HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, response::head::is_elsewhere};
 
 /// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
 pub struct Client {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 /// The state that all clones share.
-pub(crate) struct Shared {
-    pub config: HttpConfig,
-    pub connections: Connections,
-    pub limits: PerOrigin<ConnectionLimit>,
-    pub name_slots: PerOrigin<NameSlots>,
-    pub responsiveness: PerOrigin<Responsiveness>,
-    pub access: Access,
-    pub redirects: Redirects,
-    pub aliases: Aliases,
-    pub head_trusts: HeadTrusts,
-    pub mirrors: Mirrors,
-    pub healths: PerOrigin<Health>,
-    file_headers: FileHeaders,
+struct Shared {
+    requester: Requester,
+    mirrors: Mirrors,
+    name_slots: PerOrigin<NameSlots>,
+    responsiveness: PerOrigin<Responsiveness>,
+    aliases: VersionAliases,
+    head_trusts: HeadTrusts,
     /// The permit to hold a large document.
-    pub large_page: Arc<Semaphore>,
+    large_page: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("config", &self.shared.config)
+            .field("config", &self.requester().config)
             .finish_non_exhaustive()
     }
 }
@@ -90,24 +73,22 @@ impl Client {
     /// # Errors
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
-        let most = config.max_connections;
         Ok(Client {
             shared: Arc::new(Shared {
-                connections: Connections::new(&config)?,
-                limits: PerOrigin::new(move |origin| ConnectionLimit::new(origin, most)),
+                mirrors: Mirrors::new(config.mirrors.clone()),
+                requester: Requester::new(config)?,
                 name_slots: PerOrigin::new(|_| NameSlots::new()),
                 responsiveness: PerOrigin::new(Responsiveness::new),
-                access: Access::new(config.access.clone()),
-                mirrors: Mirrors::new(config.mirrors.clone()),
-                config,
-                redirects: Redirects::default(),
-                aliases: Aliases::default(),
+                aliases: VersionAliases::default(),
                 head_trusts: HeadTrusts::default(),
-                healths: PerOrigin::new(Health::new),
-                file_headers: FileHeaders::default(),
                 large_page: Arc::new(Semaphore::new(1)),
             }),
         })
+    }
+
+    /// Sends single requests, for what is built on them.
+    pub(super) fn requester(&self) -> &Requester {
+        &self.shared.requester
     }
 
     /// Removes `user:password` from a URL and registers them for its origin; without them, registers the credentials
@@ -115,33 +96,33 @@ impl Client {
     ///
     /// Only for URLs that the user gave, never for a link or redirect from a server.
     pub fn adopt(&self, url: Url) -> Url {
-        self.shared.access.adopt(url)
+        self.requester().access.adopt(url)
     }
 
     /// Returns true if a proxy is set. Then a failed connection may be the proxy's.
     pub fn may_use_a_proxy(&self) -> bool {
-        self.shared.config.proxy.may_be_one()
+        self.requester().config.proxy.may_be_one()
     }
 
     /// Returns true if requests to this URL's origin carry a login or a token.
     pub fn logs_in_at(&self, url: &Url) -> bool {
-        self.shared.access.logs_in_at(url)
+        self.requester().access.logs_in_at(url)
     }
 
     /// Registers a directory URL that the user gave, if it is one. Requests keep the form that the user gave, with or
     /// without a `/` at the end.
     pub fn call_directory(&self, url: &Url) {
-        self.shared.redirects.call(&as_directory(url), url);
+        self.requester().redirects.call(&as_directory(url), url);
     }
 
     /// Records the URL at which a directory's listing was found. Requests for what is below the directory go there.
     pub fn found_directory(&self, directory: &Url, found: &Url) {
-        self.shared.redirects.learnt(directory, Some(found));
+        self.requester().redirects.learnt(directory, Some(found));
     }
 
     /// The health of an origin, as all requests to it have found. Callers that retry must follow it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
-        self.shared.healths.of(origin)
+        self.requester().healths.of(origin)
     }
 
     /// The slots of an origin for requests for names. Callers take one before they call the client.
@@ -156,7 +137,7 @@ impl Client {
 
     /// The origins whose circuit breaker is open: down, unreachable or overloaded.
     pub fn down(&self) -> Vec<Down> {
-        let healths = self.shared.healths.all();
+        let healths = self.requester().healths.all();
         let mut down: Vec<_> = healths.iter().filter_map(|health| health.down()).collect();
         down.sort_by(|one, other| one.origin.cmp(&other.origin));
         down
@@ -166,12 +147,12 @@ impl Client {
     pub fn health_of(&self, url: &Url) -> Arc<Health> {
         // A redirect target that is unavailable does not count.
         let link = self
-            .shared
+            .requester()
             .redirects
             .way(url)
-            .map(|link| self.shared.healths.of_url(&link));
+            .map(|link| self.requester().healths.of_url(&link));
         let link = link.filter(|health| !health.is_down());
-        link.unwrap_or_else(|| self.shared.healths.of_url(url))
+        link.unwrap_or_else(|| self.requester().healths.of_url(url))
     }
 
     /// Sends a request for another resource of the origin in the background: the directory of what has just failed. The
@@ -183,9 +164,9 @@ impl Client {
         };
         let client = self.clone();
         runtime.spawn(async move {
-            let error = match client.head(&other).await {
+            let error = match client.requester().head(&other).await {
                 Ok(answer) if answer.response.status().is_success() => None,
-                Ok(answer) => Some(client.refused(answer).await),
+                Ok(answer) => Some(answer.refused().await),
                 Err(error) => Some(error),
             };
             match error {
@@ -197,26 +178,45 @@ impl Client {
         });
     }
 
+    /// Probes an origin in the background. `permit` is the permit for that.
+    pub fn find_out(&self, runtime: &Handle, url: Url, permit: Permit) {
+        let client = self.clone();
+        runtime.spawn(async move {
+            let answer = client.metadata(&url).await;
+            permit.ended(answer.err().as_ref());
+        });
+    }
+
     /// How many connections at a time an origin is seen to serve, at most as many as are allowed.
     pub fn serves(&self, origin: &Origin) -> usize {
-        self.shared.limits.of(origin).serves()
+        self.requester().limits.of(origin).serves()
     }
 
     /// The origin that a range of this URL would be requested from now: the last target of its
     /// redirects. `None` if the scheme is neither http nor https.
     pub fn origin_of(&self, url: &Url) -> Option<Origin> {
-        let link = self.shared.redirects.way(url);
+        let link = self.requester().redirects.way(url);
         Origin::of(link.as_ref().unwrap_or(url))
     }
 
     /// Records the redirect target of a file's URL, for the next request for the file.
     pub fn note_redirect(&self, url: &Url, target: &Url) {
-        self.shared.redirects.remember_untried(url, target);
+        self.requester().redirects.remember_untried(url, target);
+    }
+
+    /// The mirrors of the sources.
+    pub(crate) fn mirrors(&self) -> &Mirrors {
+        &self.shared.mirrors
+    }
+
+    /// Notes the headers that a file's source publishes. Requests for any of its URLs carry them from now on.
+    pub(crate) fn note_headers(&self, content: &Content) {
+        self.requester().file_headers.note(content);
     }
 
     /// Returns true if the network must not be used (`--offline`).
     pub fn is_offline(&self) -> bool {
-        self.shared.config.offline
+        self.requester().config.offline
     }
 
     /// Requests a whole file of any size.
@@ -224,44 +224,19 @@ impl Client {
     /// # Errors
     /// `BadAnswer` for a response that fails validation; otherwise as the response or its absence demands.
     pub async fn whole(&self, url: &Url) -> Result<Body, HttpError> {
-        let answer = self.send(Request::get(identity()), url).await?;
+        let answer = self.requester().send(Request::whole(), url).await?;
         if answer.head.status != 200 {
-            return Err(self.refused(answer).await);
+            return Err(answer.refused().await);
         }
         if let Err(kind) = answer.head.refuse_coding(None) {
-            return Err(self.failed(answer, kind).await);
+            return Err(answer.failed(kind).await);
         }
         if answer.head.is_web_page() && is_elsewhere(url, &answer.url) {
             let kind = HttpErrorKind::BadAnswer("a web page instead of the file; is a login needed?".to_owned());
-            return Err(self.failed(answer, kind).await);
+            return Err(answer.failed(kind).await);
         }
         let due = answer.head.content_length;
-        Ok(self.body(answer, due))
-    }
-
-    /// The error for a response's status. Reads the body to its end first if that keeps the connection.
-    async fn refused(&self, answer: Answer) -> HttpError {
-        let kind = answer.head.failure();
-        self.failed(answer, kind).await
-    }
-
-    /// Gives up a response for this reason.
-    pub(crate) async fn failed(&self, mut answer: Answer, kind: HttpErrorKind) -> HttpError {
-        self.finish(&mut answer.response).await;
-        HttpError {
-            kind,
-            url: redact(&answer.url),
-        }
-    }
-
-    pub(crate) fn body(&self, answer: Answer, due: Option<u64>) -> Body {
-        Body::new(
-            answer.response,
-            due,
-            answer.head.content_length,
-            self.shared.config.timeout,
-            redact(&answer.url),
-        )
+        Ok(self.requester().body(answer, due))
     }
 }
 
@@ -283,11 +258,6 @@ fn directory_of(url: &Url) -> Option<Url> {
     }
     let above = if url.path().ends_with('/') { ".." } else { "." };
     url.join(above).ok().filter(|directory| directory.path() != url.path())
-}
-
-/// Requests no content coding: offsets count bytes of the file, not of a compressed form (RFC 9110 §12.5.3).
-pub(crate) fn identity() -> HeaderMap {
-    HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))])
 }
 
 #[cfg(test)]

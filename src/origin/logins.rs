@@ -67,13 +67,13 @@ fn slow_hash(text: &str) -> LoginKey {
 impl Client {
     /// Everything that identifies the sender of requests for this URL. Secret.
     fn login_text(&self, url: &Url) -> String {
-        let (shared, mut text) = (&self.shared, String::new());
+        let (requester, mut text) = (self.requester(), String::new());
         // Writing to a string can't fail.
-        if let Some(login) = shared.access.login_at(url) {
+        if let Some(login) = requester.access.login_at(url) {
             let _ = writeln!(text, "login\0{}\0{}", login.user, login.password.expose());
         }
-        if shared.access.is_home(url) {
-            let config = &shared.config;
+        if requester.access.is_home(url) {
+            let config = &requester.config;
             let _ = match &config.access.token {
                 Some(TokenSource::Given(token)) => writeln!(text, "token\0{}", token.expose()),
                 Some(TokenSource::File(path)) => writeln!(text, "token file\0{}", path.display()),
@@ -89,7 +89,7 @@ impl Client {
                 let _ = writeln!(text, "certificate\0{}", certificate.display());
             }
         }
-        for (name, value) in shared.config.cookies.of_host(url) {
+        for (name, value) in requester.config.cookies.of_host(url) {
             let _ = writeln!(text, "cookie\0{name}\0{value}");
         }
         text

@@ -1,7 +1,7 @@
 //! Mirrors: other URLs at which the user says that the same files are.
 //!
 //! A mirror is asked for bytes while the source's own URL is unavailable. Its response counts only if it proves to be
-//! of the known version ([`is_same`]): the same total, and the same strong entity tag or, where one of the two has
+//! of the known version ([`mirror_tier`](super::mirror_tier)): the same total, and the same strong entity tag or, where one of the two has
 //! none, the same date. After any other response the mirror is **left out** for this file for a while. Such a response
 //! says nothing about the file itself.
 //!
@@ -13,31 +13,16 @@
 //! A mirror is not a source: it receives no credentials of the source's server, unless it is on the same origin
 //! ([`auth`](crate::http::auth)).
 
-use std::{
-    collections::HashMap,
-    fmt::Display,
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, fmt::Display, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 use url::Url;
 
-use super::{
-    Client, Content, Metadata, Permit,
-    client::{ranged, redirect_chain::Request},
-    limits::request_class::RequestClass,
-    tier::{ChunkTier, Expected, TierAnswer, TierRange},
+use crate::{
+    http::{HttpErrorKind, MirrorConfig, redact},
+    util::events,
 };
-use crate::http::{
-    HttpError, HttpErrorKind, MirrorConfig, Validator, Version, redact,
-    response::{
-        head::AnswerHead,
-        validation::{Verdict, judge},
-    },
-};
-use crate::util::events;
 
 /// How long a mirror is left out for a file that it lacks or has in another version. Mirrors synchronise every few
 /// hours, and one request per ten minutes is no burden.
@@ -53,12 +38,12 @@ impl MirrorConfig {
         if is_same_place(url, source) {
             let mut urls = self.urls.clone();
             if url.path().ends_with('/') {
-                urls.iter_mut().for_each(|url| url.set_path(&as_directory(url)));
+                urls.iter_mut().for_each(|url| url.set_path(&directory_path(url)));
             }
             return urls;
         }
         // Scheme and port may differ, where the source redirects.
-        let Some(rest) = url.path().strip_prefix(&as_directory(source)) else {
+        let Some(rest) = url.path().strip_prefix(&directory_path(source)) else {
             return Vec::new();
         };
         if url.host() != source.host() {
@@ -66,7 +51,7 @@ impl MirrorConfig {
         }
         let below = |mirror: &Url| {
             let mut there = mirror.clone();
-            there.set_path(&format!("{}{rest}", as_directory(mirror)));
+            there.set_path(&format!("{}{rest}", directory_path(mirror)));
             there.set_query(url.query());
             there
         };
@@ -80,7 +65,7 @@ fn is_same_place(one: &Url, other: &Url) -> bool {
 }
 
 /// The path of a URL, with a `/` at the end.
-fn as_directory(url: &Url) -> String {
+fn directory_path(url: &Url) -> String {
     let path = url.path();
     if path.ends_with('/') {
         path.to_owned()
@@ -104,7 +89,13 @@ impl Mirrors {
         }
     }
 
-    fn not_left_out(&self, urls: &[Url]) -> Vec<Url> {
+    /// The URLs of a file or directory on the mirrors, in the order in which to ask them.
+    pub(crate) fn of(&self, url: &Url) -> Vec<Url> {
+        self.config.of(url)
+    }
+
+    /// Those of a file's other URLs that may be asked now.
+    pub(crate) fn not_left_out(&self, urls: &[Url]) -> Vec<Url> {
         if urls.is_empty() {
             return Vec::new();
         }
@@ -113,150 +104,25 @@ impl Mirrors {
         urls.iter().filter(is_asked).cloned().collect()
     }
 
-    fn leave_out(&self, there: Url) {
-        let mut left_out = self.left_out.lock();
-        if left_out.len() >= MOST {
-            left_out.clear();
-        }
-        left_out.insert(there, Instant::now());
-    }
-}
-
-impl Client {
-    /// The URLs of a file or directory on the mirrors, in the order in which to ask them.
-    pub fn mirrors_of(&self, url: &Url) -> Vec<Url> {
-        self.shared.mirrors.config.of(url)
-    }
-
-    /// Those of a file's other URLs that may be asked now: not left out.
-    pub fn not_left_out(&self, urls: &[Url]) -> Vec<Url> {
-        self.shared.mirrors.not_left_out(urls)
-    }
-
     /// A mirror lacks this file, this version of it, or this directory. It is not asked for it again for a while.
-    pub fn leave_mirror_out(&self, there: &Url, why: &dyn Display) {
+    pub(crate) fn leave_out(&self, there: &Url, why: &dyn Display) {
         let what = if there.path().ends_with('/') {
             "directory"
         } else {
             "file"
         };
         log::warn!(event = events::MIRROR_SKIPPED; "{}: {why}; skipping this mirror for this {what}", redact(there));
-        self.shared.mirrors.leave_out(there.clone());
-    }
-
-    /// [`Self::metadata`] from a mirror, of a file whose version is unknown. The response must name the version.
-    ///
-    /// # Errors
-    /// As for [`Self::metadata`].
-    pub async fn metadata_of_mirror(&self, there: &Url) -> Result<Metadata, HttpError> {
-        let found = self.metadata(there).await?;
-        // The URL of a directory redirects to the directory's own URL.
-        let is_named = found
-            .version
-            .as_ref()
-            .is_some_and(|version| version.validator.names_a_version_anywhere());
-        if is_named || found.url.path().ends_with('/') {
-            return Ok(found);
+        let mut left_out = self.left_out.lock();
+        if left_out.len() >= MOST {
+            left_out.clear();
         }
-        let (kind, url) = (bad(UNNAMED), redact(there));
-        Err(HttpError { kind, url })
-    }
-
-    /// Probes an origin in the background. `permit` is the permit for that.
-    pub fn find_out(&self, runtime: &Handle, url: Url, permit: Permit) {
-        let client = self.clone();
-        runtime.spawn(async move {
-            let answer = client.metadata(&url).await;
-            permit.ended(answer.err().as_ref());
-        });
+        left_out.insert(there.clone(), Instant::now());
     }
 }
 
-/// The mirrors, and the other URLs that the source has of a file, as a tier: asked while the file's own URL fails.
-#[derive(Debug)]
-pub(crate) struct MirrorTier(Client);
-
-impl MirrorTier {
-    /// The mirrors of this client's configuration.
-    pub(crate) fn new(client: Client) -> MirrorTier {
-        MirrorTier(client)
-    }
-
-    async fn request(&self, there: &Url, want: Range<u64>, expected: Expected<'_>) -> Result<TierRange, HttpError> {
-        let client = &self.0;
-        let answer = client
-            .send_for(RequestClass::Bytes, None, Request::get(ranged(&want)), there)
-            .await?;
-        let listed = match expected {
-            Expected::Listed(Some(size)) => Some(Version {
-                size,
-                validator: Validator::None,
-            }),
-            _ => None,
-        };
-        let is_as_expected = |version: &Version| match expected {
-            Expected::Version(known, modified) => version.size == known.size && is_same(&answer.head, known, modified),
-            Expected::Listed(_) => version.validator.names_a_version_anywhere(),
-        };
-        let kind = match judge(&answer.head, want, listed.as_ref()) {
-            Verdict::Partial { version, range } if is_as_expected(&version) => {
-                return Ok(TierRange {
-                    version,
-                    modified: answer.head.modified(),
-                    body: client.body(answer, Some(range.end - range.start)).that_gives_way(),
-                });
-            }
-            verdict => no_answer(verdict),
-        };
-        Err(client.failed(answer, kind).await)
-    }
-}
-
-impl ChunkTier for MirrorTier {
-    fn candidates(&self, content: &Content, _: &Range<u64>) -> Vec<Url> {
-        self.0.not_left_out(content.alternates())
-    }
-
-    fn range<'a>(&'a self, there: &'a Url, want: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a> {
-        Box::pin(async move {
-            let answer = self.request(there, want, expected).await;
-            if let Err(error) = &answer
-                && error.kind.is_answered()
-            {
-                self.0.leave_mirror_out(there, &error.kind);
-            }
-            answer
-        })
-    }
-}
-
-/// Why a mirror's response is rejected.
-fn no_answer(verdict: Verdict) -> HttpErrorKind {
-    match verdict {
-        Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => bad(UNNAMED),
-        Verdict::Whole { .. } | Verdict::Refused(_) => bad("it does not send the requested range"),
-        Verdict::Failed(kind) => kind,
-    }
-}
-
-const UNNAMED: &str = "it may have a different version of the file";
-
-fn bad(why: &str) -> HttpErrorKind {
-    HttpErrorKind::BadAnswer(why.to_owned())
-}
-
-/// Returns true if a response of another server is of this version, by its validators. A strong tag decides if both
-/// have one. Otherwise the date must be the same. A weak tag proves nothing between two servers, nor does the size
-/// alone.
-fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
-    match (&known.validator, head.validator()) {
-        (Validator::Strong(known), Validator::Strong(tag)) => *known == tag,
-        (Validator::Dated(known), _) => head.last_modified.as_deref().is_some_and(|date| {
-            let known = Validator::Dated(known.clone());
-            known.compare(None, Some(date)) == crate::http::response::version::Sameness::Same
-        }),
-        _ => modified.is_some() && head.modified() == modified,
-    }
+/// A mirror's response does not prove that it is of the file's version.
+pub(super) fn other_version() -> HttpErrorKind {
+    HttpErrorKind::BadAnswer("it may have a different version of the file".to_owned())
 }
 
 #[cfg(test)]
@@ -320,58 +186,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_mirror_is_left_out_for_one_file_and_for_a_while() {
         let mirrors = Mirrors::new(config("http://a/", &["http://b/", "http://c/"]));
-        let asked = |file: &str| mirrors.not_left_out(&mirrors.config.of(&url(file)));
-        mirrors.leave_out(url("http://b/f"));
+        let asked = |file: &str| mirrors.not_left_out(&mirrors.of(&url(file)));
+        mirrors.leave_out(&url("http://b/f"), &"it lacks it");
         assert_eq!(asked("http://a/f"), [url("http://c/f")]);
         assert_eq!(asked("http://a/g").len(), 2);
         tokio::time::advance(LEFT_OUT).await;
         assert_eq!(asked("http://a/f").len(), 2);
-    }
-
-    #[test]
-    fn only_a_strong_tag_or_the_date_proves_the_version() {
-        const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-        const NEXT: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
-        let strong = || Validator::Strong("\"a\"".into());
-        let dated = || Validator::Dated(DAY.into());
-        let weak = || Validator::Weak("W/\"a\"".into());
-        for (known, modified, etag, date, same) in [
-            (strong(), Some(DAY), Some("\"a\""), Some(NEXT), true),
-            (strong(), Some(DAY), Some("\"b\""), Some(DAY), false),
-            (strong(), Some(DAY), None, Some(DAY), true),
-            (strong(), Some(DAY), Some("W/\"a\""), Some(DAY), true),
-            (strong(), Some(DAY), Some("W/\"a\""), Some(NEXT), false),
-            (strong(), Some(DAY), None, Some(NEXT), false),
-            (strong(), None, None, Some(DAY), false),
-            (strong(), None, None, None, false),
-            (
-                dated(),
-                Some(DAY),
-                Some("\"x\""),
-                Some("Sunday, 06-Nov-94 08:49:37 GMT"),
-                true,
-            ),
-            (dated(), Some(DAY), Some("\"x\""), Some(NEXT), false),
-            (dated(), Some(DAY), None, None, false),
-            (weak(), None, Some("W/\"a\""), None, false),
-            (Validator::None, None, None, Some(DAY), false),
-            (Validator::None, None, None, None, false),
-        ] {
-            let head = AnswerHead {
-                etag: etag.map(str::to_owned),
-                last_modified: date.map(str::to_owned),
-                ..AnswerHead::default()
-            };
-            let version = Version {
-                size: 1,
-                validator: known,
-            };
-            let modified = modified.map(|date| httpdate::parse_http_date(date).unwrap());
-            assert_eq!(
-                is_same(&head, &version, modified),
-                same,
-                "{version:?} {etag:?} {date:?}"
-            );
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::http::{
     Validator, Version,
     response::{head::AnswerHead, validation::is_same_version},
 };
-use crate::origin::{AliasName, Body};
+use crate::origin::{request::body::Body, version_aliases::VersionLabel};
 
 /// What is known of a remote file or document without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +55,10 @@ pub enum RangeAnswer {
         body: Body,
     },
     /// Size and range fit, but the validators do not prove the known version. Call
-    /// [`Client::weigh`](crate::origin::Client::weigh) to decide.
+    /// [`Client::compare_version`](crate::origin::Client::compare_version) to decide.
     Doubtful {
         /// What the response calls its version.
-        told: AliasName,
+        told: VersionLabel,
         /// The result, if the response is of the known version.
         answer: Box<RangeAnswer>,
     },
@@ -105,6 +105,11 @@ impl Metadata {
             size: Some(known.size),
             ..self
         }
+    }
+
+    /// What the response that gave this metadata calls its version.
+    pub(crate) fn label(&self) -> VersionLabel {
+        VersionLabel::of(&self.as_head())
     }
 
     /// The reverse: the head of a 200 with the same metadata.

@@ -11,10 +11,7 @@ use reqwest::{Method, header::HeaderMap};
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::{
-    Client, identity,
-    redirect_chain::{Answer, Request},
-};
+use super::Client;
 use crate::http::{
     HttpError, HttpErrorKind, redact,
     response::{
@@ -22,7 +19,10 @@ use crate::http::{
         head::excerpt,
     },
 };
-use crate::origin::Body;
+use crate::origin::request::{
+    body::Body,
+    requester::{Answer, Request},
+};
 
 /// Size in bytes from which a document counts as large: an index of some 30,000 names.
 pub(super) const LARGE: u64 = 4 << 20;
@@ -80,16 +80,16 @@ impl Client {
     /// - The status's own, if the request does not accept it.
     /// - `BadAnswer` for anything but a complete document within the maximum size.
     pub(crate) async fn document(&self, url: &Url, request: DocumentRequest) -> Result<Document, HttpError> {
-        let mut headers = identity();
+        let mut headers = Request::whole().headers;
         headers.extend(request.headers);
         let sent = Request {
             method: request.method,
             headers,
             body: request.body,
         };
-        let answer = self.send(sent, url).await?;
+        let answer = self.requester().send(sent, url).await?;
         if !request.accepts.contains(&answer.head.status) {
-            return Err(self.refused(answer).await);
+            return Err(answer.refused().await);
         }
         let Answer { url, head, response } = answer;
         let shown = redact(&url);
@@ -97,7 +97,7 @@ impl Client {
             kind,
             url: shown.clone(),
         };
-        let most = self.shared.config.max_page;
+        let most = self.requester().config.max_page;
         let too_long = || {
             let shown = bytesize::ByteSize(most).display().iec();
             fail(HttpErrorKind::BadAnswer(format!(
@@ -108,7 +108,7 @@ impl Client {
             return Err(too_long());
         }
         let (modified, headers) = (head.modified(), response.headers().clone());
-        let (due, timeout) = (head.content_length, self.shared.config.timeout);
+        let (due, timeout) = (head.content_length, self.requester().config.timeout);
         let mut pieces = Body::new(response, due, due, timeout, shown.clone());
         // Reserve memory as the body arrives, not as Content-Length announces.
         let mut body = Vec::new();

@@ -3,8 +3,7 @@
 use reqwest::header;
 use url::Url;
 
-use super::redirect_chain::{Answer, Request};
-use super::{Client, identity, ranges::ranged};
+use super::{Client, answers::Metadata};
 use crate::http::{
     HttpError, HttpErrorKind, Version, redact,
     response::{
@@ -14,8 +13,9 @@ use crate::http::{
     },
 };
 use crate::origin::{
-    Metadata,
     head_trust::{HeadTrust, ProbeForm},
+    mirrors::other_version,
+    request::requester::{Answer, Request},
 };
 
 impl Client {
@@ -37,7 +37,7 @@ impl Client {
         };
         let goes_by_head = self.shared.aliases.goes_by_head(url, known);
         let mut head = match self.asks_head(url).await {
-            None if goes_by_head => Some(self.head(url).await),
+            None if goes_by_head => Some(self.requester().head(url).await),
             head => head,
         };
         if let Some(Ok(answer)) = &mut head {
@@ -89,7 +89,7 @@ impl Client {
         let sends_whole = || trusts.probe_form(url) == ProbeForm::Whole;
         let mut head = None;
         if sends_whole() && trusts.of(url) == HeadTrust::Proven {
-            match self.head(url).await {
+            match self.requester().head(url).await {
                 Ok(answer) if tells_size(&answer.head) => {
                     let size = answer.head.content_length;
                     return Ok(Metadata::of(answer.url, &answer.head, size));
@@ -102,7 +102,7 @@ impl Client {
         let found = self.named(url, found).await;
         let may_be_proven = matches!(trusts.of(url), HeadTrust::Unproven | HeadTrust::Doubted);
         if head.is_none() && sends_whole() && found.size.is_some() && may_be_proven {
-            head = Some(self.head(url).await);
+            head = Some(self.requester().head(url).await);
         }
         if let Some(head) = head {
             self.compare(url, head.ok().as_ref(), &found);
@@ -110,10 +110,32 @@ impl Client {
         Ok(found)
     }
 
+    /// [`Self::metadata`] from a mirror, of a file whose version is unknown. The response must name the version.
+    ///
+    /// # Errors
+    /// As for [`Self::metadata`].
+    pub async fn metadata_of_mirror(&self, there: &Url) -> Result<Metadata, HttpError> {
+        let found = self.metadata(there).await?;
+        // The URL of a directory redirects to the directory's own URL.
+        let is_named = found
+            .version
+            .as_ref()
+            .is_some_and(|version| version.validator.names_a_version_anywhere());
+        if is_named || found.url.path().ends_with('/') {
+            return Ok(found);
+        }
+        let (kind, url) = (other_version(), redact(there));
+        Err(HttpError { kind, url })
+    }
+
     /// The response to a HEAD; `None` if HEAD is not trusted for this origin.
     async fn asks_head(&self, url: &Url) -> Option<Result<Answer, HttpError>> {
         let is_believed = self.shared.head_trusts.of(url) != HeadTrust::Distrusted;
-        if is_believed { Some(self.head(url).await) } else { None }
+        if is_believed {
+            Some(self.requester().head(url).await)
+        } else {
+            None
+        }
     }
 
     /// Records whether a HEAD, if there was a response, agreed with the GET that followed.
@@ -135,17 +157,17 @@ impl Client {
     /// As the response or its absence demands.
     pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
         // A GET of the first byte instead of HEAD: servers that generate such names often implement GET only.
-        let mut answer = self.send(Request::get(ranged(&(0..1))), url).await?;
+        let mut answer = self.requester().send(Request::range(&(0..1)), url).await?;
         if matches!(answer.head.status, 400 | 405 | 501) {
-            self.finish(&mut answer.response).await;
-            answer = self.send(Request::get(identity()), url).await?;
+            answer.response.finish().await;
+            answer = self.requester().send(Request::whole(), url).await?;
         }
         if !matches!(answer.head.status, 200 | 206 | 416) {
-            return Err(self.refused(answer).await);
+            return Err(answer.refused().await);
         }
         let header = answer.response.headers().get(header::CONTENT_DISPOSITION);
         let name = header.and_then(|value| disposition::file_name(value.as_bytes()));
-        self.finish(&mut answer.response).await;
+        answer.response.finish().await;
         Ok(name)
     }
 }

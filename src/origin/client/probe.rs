@@ -3,11 +3,9 @@
 //! The forms are tried in this order: `bytes=0-0`, `bytes=0-1`, a GET without Range that is closed after its head
 //! ([`ProbeForm`]). A pure function interprets each response ([`read`]).
 
-use reqwest::Method;
 use url::Url;
 
-use super::redirect_chain::{Answer, Request};
-use super::{Client, identity, ranges::ranged};
+use super::{Client, answers::Metadata};
 use crate::http::{
     HttpError, HttpErrorKind, redact,
     response::{
@@ -16,9 +14,8 @@ use crate::http::{
     },
 };
 use crate::origin::{
-    Metadata,
     head_trust::{HeadTrust, ProbeForm},
-    limits::request_class::RequestClass,
+    request::requester::Request,
 };
 
 /// The result of one probe.
@@ -65,12 +62,12 @@ impl Client {
         let trusts = &self.shared.head_trusts;
         let (mut total, mut refusal) = (None, None);
         for form in trusts.probe_form(url).onwards() {
-            let headers = match form {
-                ProbeForm::OneByte => ranged(&(0..1)),
-                ProbeForm::TwoBytes => ranged(&(0..2)),
-                ProbeForm::Whole => identity(),
+            let request = match form {
+                ProbeForm::OneByte => Request::range(&(0..1)),
+                ProbeForm::TwoBytes => Request::range(&(0..2)),
+                ProbeForm::Whole => Request::whole(),
             };
-            let mut answer = self.send(Request::get(headers), url).await?;
+            let mut answer = self.requester().send(request, url).await?;
             match read(&answer.head) {
                 Probed::Size(size) => {
                     if size.is_some_and(|size| size > 1) {
@@ -78,17 +75,17 @@ impl Client {
                         trusts.note_probe(url, if ignores_range { ProbeForm::Whole } else { form });
                     }
                     let metadata = Metadata::of(answer.url.clone(), &answer.head, size.or(total));
-                    self.finish(&mut answer.response).await;
+                    answer.response.finish().await;
                     return Ok(metadata);
                 }
                 Probed::Refused(told) => {
                     total = told.or(total);
-                    let error = self.refused(answer).await;
+                    let error = answer.refused().await;
                     refusal.get_or_insert(error);
                 }
                 Probed::Failed(kind) => {
                     let is_not_ready = answer.head.status == 202;
-                    let error = self.failed(answer, kind).await;
+                    let error = answer.failed(kind).await;
                     return match is_not_ready {
                         true => self.hinted(url, error, |size| size > 0).await,
                         false => Err(error),
@@ -113,18 +110,12 @@ impl Client {
         if self.shared.head_trusts.of(url) == HeadTrust::Distrusted {
             return Err(error);
         }
-        match self.head(url).await {
+        match self.requester().head(url).await {
             Ok(answer) if answer.head.status == 200 && answer.head.content_length.is_some_and(&may_be) => {
                 let size = answer.head.content_length;
                 Ok(Metadata::of(answer.url, &answer.head, size))
             }
             _ => Err(error),
         }
-    }
-
-    /// The response to a HEAD, if it comes soon.
-    pub(crate) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
-        self.send_for(RequestClass::Hint, None, Request::of(Method::HEAD, identity()), url)
-            .await
     }
 }

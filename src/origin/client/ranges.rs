@@ -2,20 +2,26 @@
 
 use std::ops::Range;
 
-use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::redirect_chain::Request;
-use super::redirects::{AfterFailure, Route};
-use super::{Client, identity};
-use crate::http::{
-    HttpError, HttpErrorKind, Validator, Version, redact,
-    response::{
-        head::AnswerHead,
-        validation::{Verdict, is_longer, judge, judge_instead},
+use super::{Client, answers::RangeAnswer};
+use crate::{
+    http::{
+        HttpError, HttpErrorKind, Validator, Version, redact,
+        response::{
+            head::AnswerHead,
+            validation::{Verdict, is_longer, judge, judge_instead},
+        },
+    },
+    origin::{
+        limits::request_class::RequestClass,
+        request::{
+            redirects::{AfterFailure, Route},
+            requester::Request,
+        },
+        version_aliases::VersionLabel,
     },
 };
-use crate::origin::{AliasName, RangeAnswer, limits::request_class::RequestClass};
 
 impl Client {
     /// Requests the bytes `want` (end exclusive, not empty) of a file with the expected version `known`.
@@ -44,7 +50,7 @@ impl Client {
             let kind = HttpErrorKind::BadAnswer("an empty range can't be requested".to_owned());
             return Err(HttpError { kind, url: redact(url) });
         }
-        let redirects = &self.shared.redirects;
+        let redirects = &self.requester().redirects;
         let Some(link) = redirects.take(url) else {
             return self.range_from(route, url, url, want, known).await;
         };
@@ -81,8 +87,9 @@ impl Client {
         want: Range<u64>,
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
-        let mut answer = self
-            .send_for(RequestClass::Bytes, route, Request::get(ranged(&want)), first)
+        let requester = self.requester();
+        let mut answer = requester
+            .send_for(RequestClass::Bytes, route, Request::range(&want), first)
             .await?;
         answer.head.note_place(url, &answer.url);
         if let Some(known) = known {
@@ -91,9 +98,9 @@ impl Client {
         let mut verdict = judge(&answer.head, want.clone(), known);
         // The server refused the range by its status. Request the whole file once, which a server without ranges sends.
         if let Verdict::Refused(refusal) = verdict {
-            self.finish(&mut answer.response).await;
-            answer = self
-                .send_for(RequestClass::Bytes, route, Request::get(identity()), first)
+            answer.response.finish().await;
+            answer = requester
+                .send_for(RequestClass::Bytes, route, Request::whole(), first)
                 .await?;
             answer.head.note_place(url, &answer.url);
             if let Some(known) = known {
@@ -101,7 +108,7 @@ impl Client {
             }
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
-        let told = AliasName::by(&answer.head);
+        let told = VersionLabel::of(&answer.head);
         let doubtful = known.and_then(|known| doubt(&answer.head, &want, known, &verdict));
         let is_doubtful = doubtful.is_some();
         let verdict = doubtful.unwrap_or(verdict);
@@ -112,13 +119,13 @@ impl Client {
             self.shared.head_trusts.doubt(url);
         }
         if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
-            self.shared.redirects.remember(url, &answer.url);
+            requester.redirects.remember(url, &answer.url);
         }
         let modified = answer.head.modified();
         let answer = match verdict {
             Verdict::Partial { version, range } => {
                 let is_longer = is_longer(&answer.head, &want);
-                let mut body = self.body(answer, Some(range.end - range.start)).that_gives_way();
+                let mut body = requester.body(answer, Some(range.end - range.start)).that_gives_way();
                 if is_longer {
                     body.leave_the_rest();
                 }
@@ -133,11 +140,11 @@ impl Client {
                 size,
                 validator,
                 modified,
-                body: self.body(answer, size),
+                body: requester.body(answer, size),
             },
             Verdict::Changed(version) => RangeAnswer::Changed(version),
             Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },
-            Verdict::Refused(kind) | Verdict::Failed(kind) => return Err(self.failed(answer, kind).await),
+            Verdict::Refused(kind) | Verdict::Failed(kind) => return Err(answer.failed(kind).await),
         };
         Ok(if is_doubtful {
             let answer = Box::new(answer);
@@ -174,14 +181,4 @@ fn doubt(head: &AnswerHead, want: &Range<u64>, known: &Version, verdict: &Verdic
         }),
         _ => None,
     }
-}
-
-/// The headers of a request for one range (RFC 9110 §14.2). Why there is no precondition: [`crate::http::response::version`].
-pub(crate) fn ranged(want: &Range<u64>) -> HeaderMap {
-    let mut headers = identity();
-    // Digits are always a valid header value.
-    if let Ok(value) = HeaderValue::from_str(&format!("bytes={}-{}", want.start, want.end - 1)) {
-        headers.insert(header::RANGE, value);
-    }
-    headers
 }

@@ -2,6 +2,7 @@
 
 mod documents;
 mod reaching;
+mod redirects;
 
 use std::time::{Duration, Instant};
 
@@ -336,56 +337,4 @@ async fn closed_idle_connection_is_not_a_failure() {
         assert_eq!(read_range(&client, &server).await.unwrap(), b"cdef");
     }
     assert_eq!((server.requests().len(), server.connections()), (3, 2));
-}
-
-/// Regression: a download site answers with a redirect to a signed link, which is valid for some minutes.
-#[tokio::test]
-async fn signed_url_is_reused_until_it_fails() {
-    let good = Arc::new(std::sync::atomic::AtomicUsize::new(1));
-    let number = Arc::clone(&good);
-    let away = Server::start(move |request| {
-        let number = number.load(std::sync::atomic::Ordering::Relaxed);
-        match request.contains(&format!("?signature={number} ")) {
-            true => says(part("2-5/10", "cdef")),
-            false => says("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"),
-        }
-    })
-    .await;
-    let (link, number) = (away.at("data").to_string(), Arc::clone(&good));
-    let home = Server::start(move |_| {
-        let number = number.load(std::sync::atomic::Ordering::Relaxed);
-        says(format!(
-            "HTTP/1.1 302 F\r\nLocation: {link}?signature={number}\r\nContent-Length: 0\r\n\r\n"
-        ))
-    })
-    .await;
-    let client = client();
-    for (signature, asked) in [(1, 1), (1, 1), (2, 2), (2, 2)] {
-        good.store(signature, std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(read_range(&client, &home).await.unwrap(), b"cdef");
-        assert_eq!(home.requests().len(), asked);
-    }
-    assert_eq!(away.requests().len(), 5, "one of them was refused");
-}
-
-#[tokio::test]
-async fn each_status_that_redirects_is_followed_and_chains_are() {
-    for status in [301, 302, 303, 307, 308] {
-        let server = Server::start(move |request| match request {
-            _ if request.starts_with("GET /f ") => says(format!(
-                "HTTP/1.1 {status} R\r\nLocation: /two\r\nContent-Length: 3\r\n\r\nbye"
-            )),
-            _ if request.starts_with("GET /two ") => {
-                says("HTTP/1.1 302 R\r\nLocation: /three\r\nContent-Length: 0\r\n\r\n")
-            }
-            _ => says(part("2-5/10", "cdef")),
-        })
-        .await;
-        assert_eq!(read_range(&client(), &server).await.unwrap(), b"cdef", "{status}");
-        assert_eq!(
-            (server.requests().len(), server.connections()),
-            (3, 1),
-            "{status}: over one connection"
-        );
-    }
 }

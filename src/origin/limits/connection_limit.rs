@@ -216,7 +216,7 @@ impl Lease {
     }
 
     /// The request can continue on another connection: from now on the lease may be revoked
-    /// ([`Response::gives_way`](crate::origin::client::exchange::Response::gives_way)).
+    /// ([`Response::gives_way`](crate::origin::request::exchange::Response::gives_way)).
     pub(crate) fn gives_way(&self) {
         self.state.gives_way.store(true, Ordering::Release);
     }

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::cache::{Cache, Held, ReadError};
 use crate::http::{Origin, Validator, Version, redact};
-use crate::origin::{AliasName, Content, ListedSize, Metadata, Weighed};
+use crate::origin::{Comparison, Content, ListedSize, Metadata};
 use crate::source::{NameKind, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
@@ -113,15 +113,20 @@ impl Revalidator {
             }
             None => (self.stored(url).await.and_then(|stored| stored.modified), Vec::new()),
         };
-        let name = AliasName::as_metadata(metadata);
-        match self.shared.client.weigh(url, expected, modified, &name, samples).await {
-            Ok(Weighed::Same | Weighed::Again) => {
+        let label = metadata.label();
+        match self
+            .shared
+            .client
+            .compare_version(url, expected, modified, &label, &samples)
+            .await
+        {
+            Ok(Comparison::Same | Comparison::Again) => {
                 metadata.version = Some(expected.clone());
                 metadata.validator = expected.validator.clone();
                 metadata.modified = modified.or(metadata.modified);
             }
             // It is another version, and came without a validator. The server sends one only sometimes.
-            Ok(Weighed::Another) if metadata.validator == Validator::None => {
+            Ok(Comparison::Another) if metadata.validator == Validator::None => {
                 for _ in 0..4 {
                     match self.shared.client.metadata(url).await {
                         Ok(next) if next.validator != Validator::None => return *metadata = next,
@@ -130,7 +135,7 @@ impl Revalidator {
                 }
             }
             // Without an answer, the HEAD response counts.
-            Ok(Weighed::Another) | Err(_) => {}
+            Ok(Comparison::Another) | Err(_) => {}
         }
     }
 
@@ -138,7 +143,7 @@ impl Revalidator {
     pub(super) fn content(&self, file: &RemoteFile) -> Content {
         let content = file.content();
         self.shared.client.note_headers(&content);
-        let mirrors = self.shared.client.mirrors_of(content.url());
+        let mirrors = self.shared.client.mirrors().of(content.url());
         content.or_at(mirrors)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - The first look-up in a directory uses the listing that an earlier mount stored, if there is one.
 //! - A stored listing, or one older than the tree's `ttl`, is served if the origin takes too long for a new one
-//!   ([`limiter`](crate::vfs::request::limiter)).
+//!   ([`Responsiveness`](crate::origin::responsiveness::Responsiveness)).
 //! - Concurrent look-ups in one directory share a request.
 
 use std::sync::Arc;
@@ -181,7 +181,7 @@ impl Listings {
             let (value, is_by_mirror) = (listing?, false);
             return Ok(Answer { value, is_by_mirror });
         }
-        let mirrors = self.shared.client.mirrors_of(url);
+        let mirrors = self.shared.client.mirrors().of(url);
         let authority = if known.is_none() || directory.state.read().is_by_mirror {
             Authority::OrElsewhere(&mirrors)
         } else {

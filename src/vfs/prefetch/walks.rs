@@ -10,7 +10,7 @@ use crate::vfs::nodes::ino::Ino;
 use crate::vfs::nodes::listed_names::Order;
 use crate::vfs::nodes::node::Snapshot;
 
-/// Most listings prefetched ahead. [`METADATA_CONNECTIONS`](crate::vfs::METADATA_CONNECTIONS) of them are in flight at
+/// Most listings prefetched ahead. [`MOST_NAME_REQUESTS`](crate::origin::MOST_NAME_REQUESTS) of them are in flight at
 /// a time; the others wait, so that the next starts the moment one ends.
 const DIRECTORIES_AHEAD: usize = 32;
 

@@ -54,7 +54,7 @@ impl MirrorLookup<'_> {
     where
         F: Future<Output = Result<T, SourceError>>,
     {
-        if self.client.not_left_out(self.mirrors).is_empty() {
+        if self.client.mirrors().not_left_out(self.mirrors).is_empty() {
             return None;
         }
         let permit = health.permit_now();
@@ -72,7 +72,7 @@ impl MirrorLookup<'_> {
     where
         F: Future<Output = Result<T, SourceError>>,
     {
-        for there in self.client.not_left_out(self.mirrors) {
+        for there in self.client.mirrors().not_left_out(self.mirrors) {
             let Some(origin) = Origin::of(&there) else { continue };
             let Some(permit) = self.client.health_of(&there).permit_now() else {
                 continue;
@@ -96,7 +96,7 @@ impl MirrorLookup<'_> {
                         is_by_mirror: true,
                     });
                 }
-                Err(error) if was_answered => self.client.leave_mirror_out(&there, error.reason()),
+                Err(error) if was_answered => self.client.mirrors().leave_out(&there, error.reason()),
                 Err(error) => log::debug!("{error}; trying another URL instead of this mirror"),
             }
         }

@@ -224,7 +224,7 @@ async fn entry_of(client: &Client, sources: &Sources, spec: &SourceSpec) -> Resu
     };
     let failed = error.http().filter(|error| error.kind.may_be_had_elsewhere());
     let Some(failed) = failed else { return Err(error) };
-    for there in client.mirrors_of(url) {
+    for there in client.mirrors().of(url) {
         match sources.open(client, spec, &there).await {
             Ok(opened) => {
                 log::warn!(event = events::MIRROR_USED; "{error}; using {} instead", redact(&there));

@@ -8,7 +8,7 @@ use super::fetch_job::FetchJob;
 use crate::cache::error::ReadError;
 use crate::cache::index::CatalogUpdate;
 use crate::http::{HttpErrorKind, Validator, Version};
-use crate::origin::{AliasName, RangeAnswer, Weighed};
+use crate::origin::{Comparison, RangeAnswer, VersionLabel};
 
 /// Maximum time for which an answer is held, unread, while the server is asked for its version.
 const LONGEST_HELD: Duration = Duration::from_secs(2);
@@ -52,13 +52,13 @@ impl Settling<'_> {
                 true
             }
             Some(settled) if settled.size() == version.size => {
-                let told = AliasName::as_version(&version, modified);
-                let held = tokio::time::timeout(LONGEST_HELD, self.weigh(&told)).await;
-                match held.unwrap_or(Ok(Weighed::Again))? {
-                    Weighed::Same => true,
-                    Weighed::Another => false,
+                let told = VersionLabel::of_version(&version, modified);
+                let held = tokio::time::timeout(LONGEST_HELD, self.compare_version(&told)).await;
+                match held.unwrap_or(Ok(Comparison::Again))? {
+                    Comparison::Same => true,
+                    Comparison::Another => false,
                     // Handled like an interrupted answer.
-                    Weighed::Again => return Err(job.error(HttpErrorKind::Interrupted).into()),
+                    Comparison::Again => return Err(job.error(HttpErrorKind::Interrupted).into()),
                 }
             }
             _ => false,
@@ -128,33 +128,33 @@ impl Settling<'_> {
         let RangeAnswer::Doubtful { told, answer } = answer else {
             return Ok(Some(answer));
         };
-        let held = tokio::time::timeout(LONGEST_HELD, self.weigh(&told)).await;
+        let held = tokio::time::timeout(LONGEST_HELD, self.compare_version(&told)).await;
         let (weighed, answer) = match held {
             Ok(weighed) => (weighed?, Some(*answer)),
             Err(_) => {
                 // A server that serves one connection at a time answers nothing else while this one
                 // is unread.
                 drop(answer);
-                (self.weigh(&told).await?, None)
+                (self.compare_version(&told).await?, None)
             }
         };
         Ok(match weighed {
-            Weighed::Same => answer,
-            Weighed::Another => Some(RangeAnswer::Changed(None)),
-            Weighed::Again => None,
+            Comparison::Same => answer,
+            Comparison::Another => Some(RangeAnswer::Changed(None)),
+            Comparison::Again => None,
         })
     }
 
     /// Asks the server whether an answer that names another version (`told`) is of the settled
     /// version after all.
-    async fn weigh(&self, told: &AliasName) -> Result<Weighed, ReadError> {
+    async fn compare_version(&self, told: &VersionLabel) -> Result<Comparison, ReadError> {
         let entry = &self.job.order.entry;
         let Some(settled) = entry.settled().filter(|_| !entry.is_changed()) else {
-            return Ok(Weighed::Another);
+            return Ok(Comparison::Another);
         };
         // Three short reads, and seldom.
         let (client, samples) = (&self.job.downloader.client, entry.samples());
-        let is_same = client.weigh(entry.url(), &settled.version, settled.modified, told, samples);
+        let is_same = client.compare_version(entry.url(), &settled.version, settled.modified, told, &samples);
         Ok(is_same.await?)
     }
 

@@ -3,12 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::Method;
+use reqwest::{
+    Method,
+    header::{self, HeaderMap, HeaderValue},
+};
 
 use super::*;
 use crate::http::testing::{Reply, Server, breaks_off, says, stalls};
 use crate::http::{Validator, Version};
-use crate::origin::{Content, ListedSize, Published, RangeAnswer, Weighed};
+use crate::origin::{Comparison, Content, DocumentRequest, ListedSize, Published, RangeAnswer};
 
 /// A server with one response to HEAD and another to GET.
 async fn of_two_minds(head: &'static str, get: &'static str) -> Server {
@@ -246,8 +249,8 @@ async fn stale_head_is_detected_by_the_next_range() {
     let RangeAnswer::Doubtful { told, .. } = answer else {
         panic!("{answer:?}")
     };
-    let weighed = client.weigh(&server.at("f"), &old, None, &told, Vec::new()).await;
-    assert_eq!(weighed.unwrap(), Weighed::Another);
+    let compared = client.compare_version(&server.at("f"), &old, None, &told, &[]).await;
+    assert_eq!(compared.unwrap(), Comparison::Another);
     for _ in 0..2 {
         let found = client.confirm(&server.at("f"), Some(&old), None).await.unwrap();
         assert_eq!(found.version, Some(new.clone()));

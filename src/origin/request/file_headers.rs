@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::Client;
 use crate::origin::Content;
 
 /// Maximum number of URLs with headers. Beyond it, all are forgotten; an open or a request for metadata notes them
@@ -15,7 +14,7 @@ const MOST: usize = 100_000;
 
 /// The headers by URL. Locked for a look-up only.
 #[derive(Default)]
-pub(super) struct FileHeaders(Mutex<HashMap<Url, HeaderMap>>);
+pub(crate) struct FileHeaders(Mutex<HashMap<Url, HeaderMap>>);
 
 impl FileHeaders {
     /// Adds the headers of a URL to those of a request.
@@ -24,16 +23,14 @@ impl FileHeaders {
             headers.extend(more.clone());
         }
     }
-}
 
-impl Client {
     /// Notes the headers that a file's source publishes. Requests for any of its URLs carry them from now on.
-    pub(crate) fn note_headers(&self, content: &Content) {
+    pub(crate) fn note(&self, content: &Content) {
         let Some(published) = content.published().filter(|published| !published.headers.is_empty()) else {
             return;
         };
         let headers: HeaderMap = published.headers.iter().filter_map(valid).collect();
-        let mut all = self.shared.file_headers.0.lock();
+        let mut all = self.0.lock();
         if all.len() >= MOST {
             all.clear();
         }

@@ -1,0 +1,11 @@
+//! One request to a server: over its redirects, with the credentials of each hop, on a leased connection.
+//!
+//! [`Requester`](requester::Requester) is the door for the [`Client`](super::Client) and what compares versions. It knows
+//! nothing of files and versions.
+
+pub(super) mod body;
+pub(super) mod exchange;
+pub(super) mod file_headers;
+pub(super) mod redirect_chain;
+pub(super) mod redirects;
+pub(super) mod requester;

@@ -1,0 +1,283 @@
+//! Sends a request to one URL: with the credentials and cookies of its origin, over a leased connection.
+//!
+//! [`redirect_chain`](super::redirect_chain) sends it to each URL of a redirect chain. [`exchange`](super::exchange) waits
+//! for the response on one connection.
+
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
+};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    body::Body,
+    exchange::{Exchange, Response, exchange},
+    file_headers::FileHeaders,
+    redirects::Redirects,
+};
+use crate::{
+    http::{
+        HttpConfig, HttpError, HttpErrorKind, SetupError,
+        auth::{Access, Shown},
+        connect::setup::Connections,
+        error::{classify, ended_unanswered, is_no_http, refuses_http1},
+        redact,
+        response::{head::AnswerHead, malformed_head::odd_line},
+    },
+    origin::{
+        health::Health,
+        limits::{
+            connection_limit::{ConnectionLimit, Lease},
+            request_class::RequestClass,
+        },
+        per_origin::PerOrigin,
+    },
+};
+
+/// How often one request is sent again after a 401: once for the requested scheme, once for an expired nonce.
+const MOST_RENEWALS: usize = 2;
+
+/// What is sent to each URL of a redirect chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// A safe method (RFC 9110 §9.2.1): the request may be sent again on another connection.
+    pub method: Method,
+    /// Headers beside those of the origin.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A GET of a whole resource. It requests no content coding: offsets count bytes of the file, not of a compressed
+    /// form (RFC 9110 §12.5.3).
+    pub(crate) fn whole() -> Request {
+        let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Request {
+            method: Method::GET,
+            headers: HeaderMap::from_iter([identity]),
+            body: Bytes::new(),
+        }
+    }
+
+    /// A GET of the bytes `want` (RFC 9110 §14.2). Why there is no precondition: [`crate::http::response::version`].
+    pub(crate) fn range(want: &Range<u64>) -> Request {
+        let mut request = Request::whole();
+        // Digits are always a valid header value.
+        if let Ok(value) = HeaderValue::from_str(&format!("bytes={}-{}", want.start, want.end - 1)) {
+            request.headers.insert(header::RANGE, value);
+        }
+        request
+    }
+
+    /// A HEAD.
+    pub(crate) fn head() -> Request {
+        Request {
+            method: Method::HEAD,
+            ..Request::whole()
+        }
+    }
+}
+
+/// The response at the end of the redirect chain.
+pub(crate) struct Answer {
+    /// The URL that responded.
+    pub url: Url,
+    /// The head of the response.
+    pub head: AnswerHead,
+    /// The response itself, its body unread.
+    pub response: Response,
+}
+
+impl Answer {
+    /// The error for its status. Reads the body to its end first if that keeps the connection.
+    pub(crate) async fn refused(self) -> HttpError {
+        let kind = self.head.failure();
+        self.failed(kind).await
+    }
+
+    /// Gives the response up for this reason.
+    pub(crate) async fn failed(mut self, kind: HttpErrorKind) -> HttpError {
+        self.response.finish().await;
+        HttpError {
+            kind,
+            url: redact(&self.url),
+        }
+    }
+}
+
+/// Sends requests, and holds what they need to know of origins.
+pub(crate) struct Requester {
+    pub(crate) config: HttpConfig,
+    connections: Connections,
+    pub(crate) limits: PerOrigin<ConnectionLimit>,
+    pub(crate) access: Access,
+    pub(crate) redirects: Redirects,
+    pub(crate) healths: PerOrigin<Health>,
+    pub(crate) file_headers: FileHeaders,
+}
+
+impl Requester {
+    /// A requester with its own connection pools.
+    ///
+    /// # Errors
+    /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
+    pub(crate) fn new(config: HttpConfig) -> Result<Requester, SetupError> {
+        let most = config.max_connections;
+        Ok(Requester {
+            connections: Connections::new(&config)?,
+            limits: PerOrigin::new(move |origin| ConnectionLimit::new(origin, most)),
+            access: Access::new(config.access.clone()),
+            config,
+            redirects: Redirects::default(),
+            healths: PerOrigin::new(Health::new),
+            file_headers: FileHeaders::default(),
+        })
+    }
+
+    /// The body of a response, of which so many bytes are due.
+    pub(crate) fn body(&self, answer: Answer, due: Option<u64>) -> Body {
+        Body::new(
+            answer.response,
+            due,
+            answer.head.content_length,
+            self.config.timeout,
+            redact(&answer.url),
+        )
+    }
+
+    /// Sends a request to one URL, with the credentials of its origin.
+    pub(super) async fn hop(&self, class: RequestClass, request: &Request, url: Url) -> Result<Answer, HttpError> {
+        let fail = |kind| HttpError {
+            kind,
+            url: redact(&url),
+        };
+        let _under_way = self.healths.of_url(&url).asks();
+        let mut renewals = 0;
+        loop {
+            let (mut response, shown) = self.ask(class, request, &url).await.map_err(fail)?;
+            if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
+                if self
+                    .access
+                    .renew(&url, &shown, response.headers())
+                    .await
+                    .map_err(fail)?
+                {
+                    response.finish().await;
+                    renewals += 1;
+                    continue;
+                }
+            }
+            let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
+            return Ok(Answer { url, head, response });
+        }
+    }
+
+    /// Sends one request and returns the head of its response, whatever its status.
+    ///
+    /// Waits for a connection to the origin first. A stale connection is no failure of the server, so the request is
+    /// sent again at once on a new one. The signs are: an end, bytes that are not HTTP, or a stall on a reused
+    /// connection.
+    async fn ask(&self, class: RequestClass, asked: &Request, url: &Url) -> Result<(Response, Shown), HttpErrorKind> {
+        let method = &asked.method;
+        let timeout = class.patience(self.config.timeout);
+        let limit = self.limits.of_url(url);
+        let (mut left, mut given_up, mut is_second) = (timeout, 0, false);
+        let mut kept: Option<Lease> = None;
+        loop {
+            let mut lease = match kept.take() {
+                Some(lease) => lease,
+                None => limit.lease(class, given_up).await,
+            };
+            let speech = self.connections.speech(url, self.access.is_home(url));
+            let wire = lease.wire(speech, || self.connections.wire(speech));
+            let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
+            let mut request = wire.client.request(method.clone(), url.clone());
+            let dial = wire.begin();
+            if let Some(cookies) = self.config.cookies.header(url, SystemTime::now()) {
+                request = request.header(header::COOKIE, secret(&cookies)?);
+            }
+            let (request, shown) = self.access.authorize(method, url, request).await?;
+            let begun = Instant::now();
+            let has_body = *method != Method::HEAD;
+            let (request, body) = (request.headers(asked.headers.clone()), asked.body.clone());
+            let (exchange, mut lease) = exchange(lease, request, body, &dial, has_body, left).await;
+            match exchange {
+                Exchange::Answered(response) => {
+                    let may_keep = has_body || !limit.has_body_after_head();
+                    return Ok((Response::new(response, lease, begun, has_body, may_keep), shown));
+                }
+                Exchange::Silent => {
+                    if dial.is_on_kept() {
+                        lease.suspect_idle(begun);
+                    }
+                    return Err(HttpErrorKind::TimedOut(timeout));
+                }
+                Exchange::Stale => {
+                    log::debug!(
+                        "{}: no response on a reused connection; retrying on a new one",
+                        redact(url)
+                    );
+                    lease.suspect_idle(begun);
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::GaveWay => {
+                    given_up += 1;
+                    left = left.saturating_sub(begun.elapsed());
+                }
+                // Safe methods may be repeated (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
+                Exchange::Failed { error, .. } if !is_second && ended_unanswered(&error) => {
+                    is_second = true;
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, was_kept: true } if is_no_http(&error) => {
+                    limit.has_answered_too_much();
+                    lease.renew();
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, .. } if refuses_http1(&error) && self.connections.has_only_http2(url) => {
+                    kept = Some(lease);
+                }
+                Exchange::Failed { error, .. } if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
+                Exchange::Failed { error, .. } if is_no_http(&error) && self.config.reaches_directly(url) => {
+                    // Next to no other connection.
+                    lease.renew();
+                    let kind = classify(&error, timeout);
+                    return Err(match (kind, odd_line(url).await) {
+                        (HttpErrorKind::BadAnswer(why), Some(line)) => {
+                            HttpErrorKind::BadAnswer(format!("{why}: \"{line}\""))
+                        }
+                        (kind, _) => kind,
+                    });
+                }
+                Exchange::Failed { error, .. } => {
+                    let limit = match error.is_connect() {
+                        true => self.config.connect_timeout,
+                        false => timeout,
+                    };
+                    // The kernel's own timeout may end a connection earlier than ours.
+                    let waited = Duration::from_secs(begun.elapsed().as_secs().max(1));
+                    return Err(classify(&error, limit.min(waited)));
+                }
+            }
+        }
+    }
+}
+
+/// A header value that `Debug` does not show.
+fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        HttpErrorKind::NoCredentials("a cookie has characters that are not allowed in a header".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
