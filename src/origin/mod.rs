@@ -4,6 +4,10 @@
 //! [`Client`] is the door for `source`, `vfs` and `cache`. Each call sends one request, over its redirect chain and
 //! within the origin's connection limit. Every response is validated ([`crate::http`]): one that does not fit the
 //! request never reaches the caller as data.
+//!
+//! From the ground up: `limits` and `health` say when an origin may be asked; `request` sends one request;
+//! `version_aliases` compares versions by such requests, and `mirrors` knows other places; `client` asks for metadata,
+//! documents and ranges; `mirror_tier` and `logins` use the client.
 
 mod backoff;
 mod client;
