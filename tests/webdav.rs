@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use fetchfs::internals::events;
+
 use crate::common::files::{assert_same, drop_pages, sha256, sha256_of, write_file};
 use crate::common::servers::{Guard, PASSWORD, USER, WebServer};
 use crate::common::{Mount, fetchfs, run, temporary_directory};
@@ -373,5 +375,6 @@ fn index_page_in_place_of_a_broken_root() {
     let (server, mount) = case("broken");
     assert_shows_case(&mount, "broken");
     assert_eq!(kinds(&mount), "[\"webdav\"]");
+    assert_ne!(mount.log().events(events::INDEX_PAGE_USED), 0);
     assert!(server.printed().contains("PROPFIND /dav/ 500"));
 }

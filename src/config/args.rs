@@ -41,7 +41,7 @@ Examples:
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
 )]
 pub(crate) struct MountArgs {
-    /// The http(s) URL of a directory's index page, or of a single file; or @FILE
+    /// The URL of a directory (http, https; dav, davs for WebDAV) or of a file; or @FILE
     ///
     /// Several sources become several names at the top of the mount. A file has one source in each line. This keeps a
     /// secret URL out of the command line and the mount table.
@@ -52,6 +52,7 @@ pub(crate) struct MountArgs {
     ///
     /// Without this option, a URL that ends in / is an index page, and so is one that redirects to such a URL or whose
     /// page says that it is an index; any other is a file. An index page is asked for with a / at the end of its URL.
+    /// A URL without an index page is WebDAV if its server says so, as dav:// and davs:// always are.
     /// The option is needed for an index page that does not say so, if the URL has no /, and for a file whose URL ends
     /// in /, or that is an index page itself. Lists of URLs, playlists, Metalinks and items of archive.org are recognised
     /// by URL, media type and content; docs/sources.md has the rules.
