@@ -197,6 +197,36 @@ fn requests_of_ls_find_and_cp() {
     }
 }
 
+/// A listing that has the entity tags of what is cached leaves nothing to ask. Another tag shows a change, even of a file
+/// with the same size and date.
+#[test]
+fn listed_tags_confirm_what_is_cached() {
+    let root = tree();
+    let server = WebServer::apache_dav(root.path());
+    let mut mount = Mount::start_of(&server.dav_url("/"));
+    assert_shows(&mount, root.path(), &[]);
+    let before = server.methods().len();
+    mount.remount();
+    assert_shows(&mount, root.path(), &[]);
+    let methods = server.methods().split_off(before);
+    assert_eq!(methods, vec!["PROPFIND"; 1 + DIRECTORIES]);
+    let (path, new) = (root.path().join("100%"), Content::noise(302, 1));
+    let date = fs::metadata(&path).and_then(|metadata| metadata.modified());
+    write_file(&path, &new);
+    let date = date.expect("a date") + Duration::from_millis(1);
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_modified(date))
+        .expect("to date a file");
+    mount.remount();
+    assert_same(
+        &fs::read(mount.path("100%")).expect("to read"),
+        &new.read(0..302),
+        "the new version",
+    );
+}
+
 #[test]
 fn webdav_is_recognised_without_index_page() {
     let root = tree();

@@ -7,12 +7,14 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, EntryKind, ListedSize, ListedTime, NAME_MAX, Name, Published};
 
@@ -42,6 +44,27 @@ pub struct Entries {
     nanoseconds: HashMap<u32, u32>,
     /// What the source publishes of those files of which it publishes something, by their positions.
     published: HashMap<u32, Arc<Published>>,
+    /// The entity tags that the listing gives, by position; empty if it gives none, and shorter than `packed` if the last
+    /// entries have none.
+    tags: Vec<Option<EntityTag>>,
+}
+
+/// An entity tag (RFC 9110, §8.8.3) in few bytes: a hash of its text, for comparison only.
+///
+/// Whether it is weak, and whether it has quotes, does not count: listings have tags in other forms than responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EntityTag(NonZeroU64);
+
+impl EntityTag {
+    /// The tag in this text; `None` if it is empty.
+    pub(crate) fn of(text: &str) -> Option<EntityTag> {
+        let text = text.trim();
+        let text = text.strip_prefix("W/").unwrap_or(text);
+        let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let text = quoted.unwrap_or(text);
+        let hash = (!text.is_empty()).then(|| xxh3_64(text.as_bytes()).max(1))?;
+        NonZeroU64::new(hash).map(EntityTag)
+    }
 }
 
 /// An entry without its texts.
@@ -125,6 +148,7 @@ impl Entries {
             packed: Vec::new(),
             nanoseconds: HashMap::new(),
             published: HashMap::new(),
+            tags: Vec::new(),
         }
     }
 
@@ -285,6 +309,22 @@ impl Entries {
             .map(|(&position, published)| (position as usize, published))
     }
 
+    /// The entity tag that the listing gives the file at this position.
+    pub(crate) fn tag(&self, position: usize) -> Option<EntityTag> {
+        self.tags.get(position).copied().flatten()
+    }
+
+    /// Changes the entity tag of the file at this position.
+    pub(super) fn set_tag(&mut self, position: usize, tag: Option<EntityTag>) {
+        if position >= self.tags.len() {
+            if tag.is_none() {
+                return;
+            }
+            self.tags.resize(position + 1, None);
+        }
+        self.tags[position] = tag;
+    }
+
     /// The entry at this position; `None` behind the last.
     pub fn get(&self, position: usize) -> Option<Entry> {
         let packed = self.packed.get(position)?;
@@ -358,6 +398,8 @@ impl Entries {
         let mut position = 0;
         self.nanoseconds = moved(std::mem::take(&mut self.nanoseconds), &kept);
         self.published = moved(std::mem::take(&mut self.published), &kept);
+        let tags = self.tags.iter().zip(&kept);
+        self.tags = tags.filter(|(_, is_kept)| **is_kept).map(|(tag, _)| *tag).collect();
         self.packed.retain(|_| {
             position += 1;
             kept[position - 1]
@@ -371,6 +413,7 @@ impl Entries {
             && self.texts == other.texts
             && self.nanoseconds == other.nanoseconds
             && self.published == other.published
+            && self.tags == other.tags
     }
 
     /// Returns true if the entry at this position equals the one at the other position of `other`.
@@ -388,6 +431,7 @@ impl Entries {
         self.packed.shrink_to_fit();
         self.nanoseconds.shrink_to_fit();
         self.published.shrink_to_fit();
+        self.tags.shrink_to_fit();
     }
 
     /// Allocated memory in bytes.
@@ -529,6 +573,31 @@ mod tests {
         assert_eq!(entries.kind(0), EntryKind::File(ListedSize::Unknown));
         assert_eq!(entries.url(3).path(), "/a%20b/caf%C3%A8");
         assert_eq!((entries.len(), entries.url(4).path()), (11, "/a%20b/caf%C3%A9/"));
+    }
+
+    #[test]
+    fn tags_compare_in_any_form_and_move_with_their_entries() {
+        let tag = |text| EntityTag::of(text);
+        for text in ["\"a-1\"", "a-1", "W/\"a-1\"", " W/a-1 "] {
+            assert_eq!(tag(text), tag("\"a-1\""), "{text}");
+        }
+        assert_ne!(tag("\"a-2\""), tag("\"a-1\""));
+        assert_eq!((tag(""), tag("W/\"\"")), (None, None));
+        let mut entries = Entries::of(&directory());
+        for name in ["a", "b", "c", "d"] {
+            assert!(entries.push(&entry(name.as_bytes(), name, EntryKind::File(ListedSize::Exact(1)))));
+        }
+        entries.set_tag(0, tag("a"));
+        entries.set_tag(2, tag("c"));
+        let before = entries.clone();
+        entries.retain(|entries, position| entries.name(position) != "b");
+        assert_eq!(
+            (0..3).map(|at| entries.tag(at)).collect::<Vec<_>>(),
+            [tag("a"), tag("c"), None]
+        );
+        let mut other = before.clone();
+        other.set_tag(2, tag("c2"));
+        assert!(before.is_same(&before.clone()) && !before.is_same(&other));
     }
 
     /// Bounds the memory of a listing of a million names.

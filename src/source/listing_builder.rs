@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use url::Url;
 
 use super::name_index::NameIndex;
-use super::{Entries, Entry, EntryKind, LeftOut, ListedTime, Listing, Name};
+use super::{EntityTag, Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
 
 /// More names than the limit allows.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +37,17 @@ impl ListingBuilder {
         }
     }
 
+    /// [`Self::add_tagged`] without an entity tag.
+    pub(in crate::source) fn add(
+        &mut self,
+        name: Vec<u8>,
+        url: Url,
+        kind: EntryKind,
+        modified: Option<ListedTime>,
+    ) -> Result<(), TooManyNames> {
+        self.add_tagged(name, url, kind, modified, None)
+    }
+
     /// Adds an entry; counts it as left out if `name` is no path component.
     ///
     /// If a name comes twice, a directory wins over a file. Two files of different sizes are two files that the server
@@ -44,12 +55,13 @@ impl ListingBuilder {
     ///
     /// # Errors
     /// If the limit of names is exceeded.
-    pub(in crate::source) fn add(
+    pub(in crate::source) fn add_tagged(
         &mut self,
         name: Vec<u8>,
         url: Url,
         kind: EntryKind,
         modified: Option<ListedTime>,
+        tag: Option<EntityTag>,
     ) -> Result<(), TooManyNames> {
         let Some(name) = Name::new(name) else {
             return self.refuse();
@@ -69,6 +81,7 @@ impl ListingBuilder {
                 if !self.entries.push(&entry) {
                     return Err(TooManyNames);
                 }
+                self.entries.set_tag(index, tag);
                 self.names.insert(key, index);
             }
         }
@@ -118,11 +131,12 @@ impl ListingBuilder {
                 self.both.insert(index);
                 if self.entries.replace(index, kind, url) {
                     self.entries.set_modified(index, modified);
+                    self.entries.set_tag(index, None);
                 }
             }
             (before, now) if before != now => {
-                self.entries
-                    .set_kind(index, EntryKind::File(super::ListedSize::Unknown));
+                self.entries.set_kind(index, EntryKind::File(ListedSize::Unknown));
+                self.entries.set_tag(index, None);
             }
             _ => {}
         }
@@ -147,7 +161,6 @@ impl ListingBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::ListedSize;
 
     const FILE: EntryKind = EntryKind::File(ListedSize::Exact(1));
 

@@ -46,7 +46,7 @@ use url::Url;
 pub(crate) use crate::origin::{ListedSize, Published};
 use crate::origin::{Metadata, as_directory};
 pub(crate) use asked::Asked;
-pub(crate) use entries::Entries;
+pub(crate) use entries::{EntityTag, Entries};
 pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;

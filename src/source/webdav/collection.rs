@@ -22,7 +22,7 @@ use crate::util::events;
 
 /// What is asked of each resource. No more: what a server has to look up for each name takes its time.
 const PROPERTIES: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
-    <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getlastmodified/></D:prop></D:propfind>";
+    <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getetag/><D:getlastmodified/></D:prop></D:propfind>";
 
 /// The name of the kind.
 pub(crate) const WEBDAV: &str = "webdav";

@@ -102,7 +102,7 @@ pub fn parse(
             false => EntryKind::File(properties.size()),
         };
         match place.name(child, kind == EntryKind::Directory, directory) {
-            Some((name, url)) => builder.add(name, url, kind, properties.modified()),
+            Some((name, url)) => builder.add_tagged(name, url, kind, properties.modified(), properties.tag),
             None => builder.refuse(),
         }
         .map_err(too_many)?;

@@ -17,8 +17,7 @@ use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 
 use super::NotMultistatus;
-use crate::source::ListedTime;
-use crate::source::date;
+use crate::source::{EntityTag, ListedTime, date};
 
 /// A resource in a `multistatus`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,6 +39,8 @@ pub(super) struct Properties {
     is_named_collection: Option<bool>,
     /// `getcontentlength`, in bytes.
     pub(super) length: Option<u64>,
+    /// `getetag`.
+    pub(super) tag: Option<EntityTag>,
     /// `getlastmodified`.
     modified: Option<ListedTime>,
     /// `creationdate`.
@@ -64,6 +65,7 @@ impl Properties {
         self.has_collection = self.has_collection.or(other.has_collection);
         self.is_named_collection = self.is_named_collection.or(other.is_named_collection);
         self.length = self.length.or(other.length);
+        self.tag = self.tag.or(other.tag);
         self.modified = self.modified.or(other.modified);
         self.created = self.created.or(other.created);
     }
@@ -82,6 +84,7 @@ enum Element {
     ResourceType,
     IsCollection,
     Length,
+    Tag,
     Modified,
     Created,
     /// Any other, also one of these names elsewhere.
@@ -102,6 +105,7 @@ impl Element {
             (Some(Element::Prop), "resourcetype") => Element::ResourceType,
             (Some(Element::Prop), "iscollection") => Element::IsCollection,
             (Some(Element::Prop), "getcontentlength") => Element::Length,
+            (Some(Element::Prop), "getetag") => Element::Tag,
             (Some(Element::Prop), "getlastmodified") => Element::Modified,
             (Some(Element::Prop), "creationdate") => Element::Created,
             _ => Element::Other,
@@ -116,6 +120,7 @@ impl Element {
                 | Element::PropstatStatus
                 | Element::IsCollection
                 | Element::Length
+                | Element::Tag
                 | Element::Modified
                 | Element::Created
         )
@@ -246,6 +251,7 @@ impl<'a> Document<'a> {
             Some(Element::Status) => self.response.status = status(&text),
             Some(Element::PropstatStatus) => self.propstat.0 = status(&text),
             Some(Element::Length) => properties.length = text.parse().ok(),
+            Some(Element::Tag) => properties.tag = EntityTag::of(&text),
             Some(Element::Modified) => properties.modified = moment(&text),
             Some(Element::Created) => properties.created = moment(&text),
             Some(Element::IsCollection) => {

@@ -89,7 +89,8 @@ impl Files {
     ///
     /// - A file with nothing in the cache, whose bytes were never shown, is opened without a request. Its first range
     ///   gives the version.
-    /// - Otherwise one request confirms that the version is still current, unless one did within the tree's `ttl`.
+    /// - Otherwise one request confirms that the version is still current, unless one did within the tree's `ttl`, or a
+    ///   listing with its entity tag.
     ///
     /// # Errors
     /// [`TreeError::Changed`] if the node is of an outdated version.
@@ -140,6 +141,12 @@ impl Files {
                 None => None,
             },
         };
+        if let Some(before) = &before
+            && let Some(known) = revalidator.listed(node, before)
+        {
+            file.note(known);
+            return Ok(Some(before.clone()));
+        }
         let answer = match &before {
             None => Some(revalidator.confirm(file, None, urgency).await),
             Some(before) => revalidator.confirm_newer(node, Some(before.version.clone())).await,

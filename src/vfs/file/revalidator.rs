@@ -10,7 +10,7 @@ use url::Url;
 use crate::cache::{Cache, Held, ReadError};
 use crate::http::{Origin, Validator, Version, redact};
 use crate::origin::{Comparison, Content, ListedSize, Metadata};
-use crate::source::{NameKind, SourceError};
+use crate::source::{EntityTag, EntryKind, NameKind, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
 use crate::vfs::nodes::node::Node;
@@ -26,6 +26,25 @@ pub(in crate::vfs) struct Revalidator {
 }
 
 impl Revalidator {
+    /// What the fresh listing of a file's directory says of this version, if it has the version's size and entity tag. Then
+    /// nothing has to be asked.
+    pub(super) fn listed(&self, node: &Node, held: &Held) -> Option<Known> {
+        let version = &held.version;
+        let (Validator::Strong(tag) | Validator::Weak(tag)) = &version.validator else {
+            return None;
+        };
+        let parent = self.shared.nodes.get(node.parent)?;
+        let (names, at) = parent.directory()?.answered_within(self.shared.ttl)?;
+        let (entries, position) = (names.listed.entries(), names.position(node.ino)?);
+        let is_it = entries.tag(position) == Some(EntityTag::of(tag)?)
+            && entries.kind(position) == EntryKind::File(ListedSize::Exact(version.size));
+        is_it.then(|| Known {
+            version: version.clone(),
+            modified: held.modified,
+            at: Some(at),
+        })
+    }
+
     /// Asks the origin for the current version and notes it. `expected` is the last known version.
     pub(super) async fn confirm(
         &self,

@@ -85,7 +85,7 @@ impl ListingCache {
         let names = self.show(node, directory, listing, false);
         directory.state.write().is_by_mirror = is_by_mirror;
         match &directory.url {
-            Some(url) if !is_by_mirror => directory.set_fresh_for(directory.source.fresh_for(url, self.shared.ttl)),
+            Some(url) if !is_by_mirror => directory.note_answer(directory.source.fresh_for(url, self.shared.ttl)),
             _ => self.retry_soon(directory),
         }
         Some(names)

@@ -157,6 +157,13 @@ impl<N: Child> Directory<N> {
         state.snapshot.clone().filter(|_| is_fresh)
     }
 
+    /// The fresh names, if the origin itself gave them within this time, and when it did. What they say of a file is as good
+    /// as an answer for the file.
+    pub(in crate::vfs) fn answered_within(&self, time: Duration) -> Option<(Arc<Snapshot<N>>, Instant)> {
+        let at = self.state.read().freshness.answered_within(time)?;
+        Some((self.fresh()?, at))
+    }
+
     /// The last known names, however old.
     pub(in crate::vfs) fn last_known(&self) -> Option<Arc<Snapshot<N>>> {
         self.state.read().snapshot.clone()
@@ -193,6 +200,11 @@ impl<N: Child> Directory<N> {
     /// Treats the names as fresh for this time.
     pub(in crate::vfs) fn set_fresh_for(&self, time: Duration) {
         self.state.write().freshness.extend(time);
+    }
+
+    /// Notes that the origin itself has just given the names, which are fresh for this time.
+    pub(in crate::vfs) fn note_answer(&self, time: Duration) {
+        self.state.write().freshness.note_answer(time);
     }
 
     /// Makes the names stale without dropping them.

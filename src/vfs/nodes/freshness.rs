@@ -11,6 +11,8 @@ const UNSEEN: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Freshness {
     until: Option<Instant>,
+    /// When the origin itself gave the names, if it did.
+    answered_at: Option<Instant>,
     /// How the last fetch failed. Cleared when a fetch succeeds.
     failed: Option<Failed>,
 }
@@ -32,9 +34,20 @@ impl Freshness {
         self.until = Some(Instant::now() + time);
     }
 
+    /// Notes that the origin itself has just given the names, which are fresh for this time.
+    pub(super) fn note_answer(&mut self, time: Duration) {
+        self.extend(time);
+        self.answered_at = Some(Instant::now());
+    }
+
+    /// When the origin itself gave the names, if that is no longer ago than this time.
+    pub(super) fn answered_within(&self, time: Duration) -> Option<Instant> {
+        self.answered_at.filter(|at| at.elapsed() < time)
+    }
+
     /// Makes the names stale.
     pub(super) fn expire(&mut self) {
-        self.until = None;
+        (self.until, self.answered_at) = (None, None);
     }
 
     /// Notes that a fetch succeeded, or that an earlier failure counts no more.
