@@ -132,3 +132,41 @@ fn nginx_in_xml() {
     only_directories_were_requested(&server);
     reads_exactly(root.path(), &mount);
 }
+
+/// Caddy sends JSON if `Accept` names it. Its pages are made by a template that lists nothing.
+#[test]
+fn caddy_is_asked_for_json() {
+    let start = |root: &Path| {
+        let caddy = WebServer::caddy_with_template(root, "<title>files</title><a href=\"/\">home</a>");
+        WebServer::nginx_before(caddy)
+    };
+    let (root, server, mount) = shows_exactly(start, false);
+    only_directories_were_requested(&server);
+    reads_exactly(root.path(), &mount);
+}
+
+#[test]
+fn copyparty_is_asked_for_json() {
+    let (root, server, mount) = shows_exactly(|root| WebServer::nginx_before(WebServer::copyparty(root)), true);
+    let mut paths: Vec<String> = server.requests().into_iter().map(|line| line.path).collect();
+    paths.sort();
+    // Its first answer shows which server it is.
+    assert_eq!(paths, ["/", "/?ls", "/d%20%2541/?ls", "/d%20%2541/below/?ls"]);
+    reads_exactly(root.path(), &mount);
+}
+
+/// A server that has an API at the URLs of its directories is asked for pages, after one request.
+#[test]
+fn api_at_the_same_url_does_not_hide_pages() {
+    for mode in ["api", "406"] {
+        let server = WebServer::case("json-api.py", &["PORT", mode]);
+        let mount = Mount::start_of(&server.url("/"));
+        for directory in ["d", "e"] {
+            let names: Vec<_> = long_list(&mount.path(directory)).into_keys().collect();
+            assert_eq!(names, ["f"], "{mode}");
+        }
+        let printed = server.printed();
+        let asked_for_json = printed.lines().filter(|line| line.ends_with(" json")).count();
+        assert_eq!(asked_for_json, 1, "{mode}: {printed}");
+    }
+}

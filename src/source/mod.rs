@@ -4,8 +4,9 @@
 //! `vfs` requests a listing when a program opens or searches the directory. A source keeps no listings, so any listing
 //! can be requested again. Of a file it knows the [`Content`], which the cache opens.
 //!
-//! One folder per kind of source, all in one [`registry`]. Today: index pages of web servers ([`index_page`]) and
-//! single files ([`file`]), which need no listing.
+//! One folder per kind of source, all in one [`registry`]. Today: directories that a web server lists (`web_index`, with
+//! its parsers [`index_page`] for HTML and [`data_index`] for JSON and XML), WebDAV ([`webdav`]), and single files
+//! ([`file`]), which need no listing.
 //!
 //! A listing is not trusted. Whatever kind of source it comes from, each name has passed [`Name::new`], so it is
 //! exactly one path component.
@@ -30,6 +31,7 @@ mod metalink;
 mod name_index;
 pub(crate) mod registry;
 mod segment;
+mod web_index;
 pub mod webdav;
 
 use std::ffi::{OsStr, OsString};
@@ -50,8 +52,8 @@ pub(crate) use entries::{EntityTag, Entries};
 pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;
-pub(crate) use index_page::INDEX;
 pub(crate) use registry::{Opened, SourceSpec, Sources};
+pub(crate) use web_index::INDEX;
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

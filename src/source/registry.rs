@@ -13,7 +13,7 @@ use url::Url;
 use super::asked::Asked;
 use super::document::{DocumentSource, Format};
 use super::file::{FILE, SingleFile};
-use super::index_page::{INDEX, WebIndex};
+use super::web_index::{INDEX, WebIndex};
 use super::webdav::{Collections, WEBDAV};
 use super::{Found, NO_INDEX_PAGE, Source, SourceConfig, SourceError, SourceErrorKind};
 use super::{archive, list, m3u, metalink};

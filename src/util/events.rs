@@ -150,8 +150,8 @@ events! {
     DIRECTORY_DELETED = "directory_deleted";
     /// A page does not look like a directory index.
     NOT_AN_INDEX = "not_an_index";
-    /// Index pages are requested in their form without scripts.
-    PLAIN_INDEX_USED = "plain_index_used";
+    /// Listings of an origin are requested in another form than at first: without scripts, or in JSON.
+    LISTING_FORM = "listing_form";
     /// A WebDAV server fails to list a directory, whose index page is read instead.
     INDEX_PAGE_USED = "index_page_used";
     /// Files of a document have other names than it says.

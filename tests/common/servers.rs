@@ -36,6 +36,8 @@ pub struct WebServer {
     home: TempDir,
     /// Other directories that the server needs.
     kept: Vec<TempDir>,
+    /// The server that this one passes requests on to.
+    behind: Option<Box<WebServer>>,
 }
 
 /// One line of an access log.
@@ -77,6 +79,17 @@ impl WebServer {
         WebServer::nginx_that(root, |port| {
             format!("listen 127.0.0.1:{port}; autoindex_format {format};")
         })
+    }
+
+    /// nginx that passes all requests on to another server, and logs them.
+    #[track_caller]
+    pub fn nginx_before(server: WebServer) -> WebServer {
+        let to = server.url("");
+        let mut nginx = WebServer::nginx_that(Path::new("/nonexistent"), |port| {
+            format!("listen 127.0.0.1:{port}; location / {{ proxy_pass {to}; }}")
+        });
+        nginx.behind = Some(Box::new(server));
+        nginx
     }
 
     /// nginx that answers 503 to more than 20 requests a second, or to more than a few at once.
@@ -200,6 +213,25 @@ impl WebServer {
         })
     }
 
+    /// Caddy's file server, whose pages are made by this template.
+    #[track_caller]
+    pub fn caddy_with_template(root: &Path, template: &str) -> WebServer {
+        WebServer::start("caddy", |home, port| {
+            let page = home.join("page.html");
+            fs::write(&page, template).expect("to write a template");
+            let config = format!(
+                "{{\nadmin off\nauto_https off\n}}\nhttp://127.0.0.1:{port} {{\nbind 127.0.0.1\nroot * {}\nfile_server {{\nbrowse {}\n}}\n}}\n",
+                root.display(),
+                page.display()
+            );
+            let mut command = Command::new(program("caddy", "caddy"));
+            command.args(["run", "--adapter", "caddyfile", "--config"]);
+            command.arg(write_config(home, &config));
+            command.envs(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, home)));
+            command
+        })
+    }
+
     /// Python's http.server, without ranges and sizes.
     #[track_caller]
     pub fn python(root: &Path) -> WebServer {
@@ -284,6 +316,7 @@ impl WebServer {
                     port,
                     home,
                     kept: Vec::new(),
+                    behind: None,
                 };
             }
             end(&mut child);

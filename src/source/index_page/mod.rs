@@ -30,7 +30,6 @@
 //! [`date`](super::date); `collect` keeps each file once, and decides at the end which rows are the listing.
 
 mod collect;
-mod directory;
 mod feed;
 mod link;
 mod reader;
@@ -38,7 +37,6 @@ mod row;
 mod size;
 #[cfg(test)]
 mod tests;
-mod web_index;
 
 use std::borrow::Cow;
 
@@ -46,8 +44,6 @@ use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
 use super::{Listing, ListingConfig};
-pub(super) use directory::is_page_in_place_of_a_file;
-pub(crate) use web_index::{INDEX, WebIndex};
 
 /// Why a page is not an index page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -16,7 +16,7 @@ use url::Url;
 use super::{NotMultistatus, parse};
 use crate::http::HttpErrorKind;
 use crate::origin::{Client, DocumentRequest, Metadata, as_directory};
-use crate::source::index_page::{WebIndex, is_page_in_place_of_a_file};
+use crate::source::web_index::{WebIndex, is_page_in_place_of_a_file};
 use crate::source::{Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, Source, SourceError};
 use crate::util::events;
 

@@ -1,0 +1,168 @@
+//! What the answer to a request for a directory is: its listing in HTML, JSON or XML, or something else.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::form::{self, Form, NOT_ACCEPTABLE};
+use crate::http::redact;
+use crate::origin::Document;
+use crate::source::data_index::{self, NotAListing};
+use crate::source::index_page::{self, NotAnIndex};
+use crate::source::{EntryKind, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE};
+
+/// Text in listings of another kind, and what to do about them.
+const OTHER_KINDS: [(&str, &str); 1] = [(
+    "<ListBucketResult",
+    "listings of S3 buckets are not supported; mount an index page of the bucket",
+)];
+
+/// Maximum bytes of a response that are searched for texts.
+const SEARCHED: usize = 16 << 10;
+
+/// What was read of an answer.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// The listing, or why there is none.
+    pub(super) listing: Result<Listing, String>,
+    /// Forms in which the server may have a listing, or a better one; the best first.
+    pub(super) others: Vec<Form>,
+}
+
+impl Reading {
+    fn listing(listing: Listing) -> Reading {
+        Reading {
+            listing: Ok(listing),
+            others: Vec::new(),
+        }
+    }
+
+    /// The answer is no listing.
+    pub(super) fn refused(why: impl ToString) -> Reading {
+        Reading {
+            listing: Err(why.to_string()),
+            others: Vec::new(),
+        }
+    }
+
+    /// The same with the forms to ask for instead.
+    fn or_ask_for(self, others: Vec<Form>) -> Reading {
+        Reading { others, ..self }
+    }
+}
+
+/// Reads a document that came for `asked`.
+///
+/// Its content decides what it is, not its media type: scripts send JSON as HTML, and nginx sends its XML as `text/xml`.
+/// Text of the media type of HTML that only begins like JSON is HTML.
+pub(super) fn read(asked: &Url, document: &Document, config: &ListingConfig) -> Reading {
+    if document.status == NOT_ACCEPTABLE {
+        return Reading::refused(format_args!("status {NOT_ACCEPTABLE}")).or_ask_for(vec![Form::HTML]);
+    }
+    let mut reading = match data_index::parse(&document.url, &document.body, config) {
+        Some(Ok(listing)) => Reading::listing(listing),
+        Some(Err(why)) => not_data(asked, document, config, &why),
+        None => read_html(asked, document, config),
+    };
+    if let Ok(listing) = &mut reading.listing {
+        listing.modified = document.modified;
+    }
+    reading
+}
+
+/// Reads what begins like a listing in JSON or XML and is none.
+fn not_data(asked: &Url, document: &Document, config: &ListingConfig, why: &NotAListing) -> Reading {
+    let says_html = document
+        .content_type
+        .as_deref()
+        .is_some_and(|kind| kind.contains("html"));
+    if says_html && let reading @ Reading { listing: Ok(_), .. } = read_html(asked, document, config) {
+        return reading;
+    }
+    let others = match why {
+        // Perhaps the server has an API at the same URL, or JSON without sizes.
+        NotAListing::OtherJson(_) | NotAListing::Syntax { .. } => vec![Form::HTML],
+        NotAListing::OtherXml(_) | NotAListing::TooManyNames(_) => Vec::new(),
+    };
+    Reading::refused(why).or_ask_for(others)
+}
+
+/// Reads a page of HTML.
+///
+/// The media type does not matter if the page has names or a mark: lighttpd without a table of types sends its pages as
+/// octet streams.
+fn read_html(asked: &Url, page: &Document, config: &ListingConfig) -> Reading {
+    let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
+    let listing = match index_page::parse(&page.url, &page.body, page.charset.as_deref(), config) {
+        Ok(listing) if listing.is_evident() || is_html => listing,
+        Ok(_) => return refuse(page, &NotAnIndex::NoHtml, is_html),
+        Err(error @ NotAnIndex::TooManyNames(_)) => return Reading::refused(error),
+        Err(error) => return refuse(page, &error, is_html),
+    };
+    if !listing.is_marked && !is_same_directory(asked, &page.url) {
+        // A captive portal redirects all requests to its own page, and a link there is not a file of the directory.
+        return Reading::refused(format_args!(
+            "it redirects to {}, which does not look like an index page; is a login needed?",
+            redact(&page.url)
+        ));
+    }
+    let is_rounded = |position| matches!(listing.entries.kind(position), EntryKind::File(ListedSize::Rounded(_)));
+    let others = match form::exact(&page.headers) {
+        Some(form) if (0..listing.entries.len()).any(is_rounded) => vec![form],
+        _ => Vec::new(),
+    };
+    Reading::listing(listing).or_ask_for(others)
+}
+
+/// Why a page is refused, and the forms of it that may be accepted.
+fn refuse(page: &Document, error: &NotAnIndex, is_html: bool) -> Reading {
+    let start = String::from_utf8_lossy(&page.body[..page.body.len().min(SEARCHED)]);
+    let mut others = form::known(&start);
+    if let NotAnIndex::Scripted { plain_form: Some(url) } = error
+        && others.is_empty()
+    {
+        others.extend(url.query().map(Form::of_query));
+    }
+    let other_kind = || OTHER_KINDS.iter().find(|(mark, _)| start.contains(mark));
+    let why = match error {
+        _ if !is_html && let Some((_, why)) = other_kind() => *why,
+        NotAnIndex::Scripted { .. } => {
+            "it is a page that needs JavaScript, and no form of it without scripts is known; mount the URL of a \
+             plain HTML listing"
+        }
+        NotAnIndex::Login => "it is a login page; use --login, --cookie-file or --header",
+        _ => NO_INDEX_PAGE,
+    };
+    Reading::refused(why).or_ask_for(others)
+}
+
+/// Returns true if the page at `answered` may be the one requested at `asked`: the same directory of the same host,
+/// over TLS or not, in any notation, with or without the file name of the index page.
+fn is_same_directory(asked: &Url, answered: &Url) -> bool {
+    let directory = |url: &Url| {
+        let path = url.path();
+        let end = path.rfind('/').map_or(0, |slash| slash + 1);
+        percent_decode_str(&path[..end]).collect::<Vec<u8>>()
+    };
+    asked.host() == answered.host() && directory(asked) == directory(answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_the_same_whatever_it_is_called_by() {
+        let asked = Url::parse("http://host/pub/~ann/").unwrap();
+        for (answered, is_same) in [
+            ("http://host/pub/~ann/", true),
+            ("https://host/pub/%7Eann/", true),
+            ("http://host:8080/pub/~ann/index.html?page=1", true),
+            ("http://host/pub/", false),
+            ("http://host/pub/~ann/login/", false),
+            ("http://portal/pub/~ann/", false),
+        ] {
+            let answered = Url::parse(answered).unwrap();
+            assert_eq!(is_same_directory(&asked, &answered), is_same, "{answered}");
+        }
+    }
+}

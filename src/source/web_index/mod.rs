@@ -1,0 +1,218 @@
+//! The kind `index`: directories that a web server lists, one GET each.
+//!
+//! A server may list its directories in HTML ([`index_page`](super::index_page)), or for programs in JSON or XML
+//! ([`data_index`](super::data_index)). The content of the answer shows which. The first request says that both are
+//! accepted, which makes some servers send JSON instead of HTML.
+//!
+//! Some servers send a page that a script fills in, and another [`Form`] of it for a certain query: a page without
+//! scripts, or JSON. The page itself says so (`<noscript>`), or is recognised by its content. Then that form is
+//! requested, and from then on for each directory of that origin. The same holds for servers that have exact sizes in
+//! another form only, and for those that send other JSON than a listing. The URLs of the entries do not have the query of
+//! the form.
+
+mod answer;
+mod form;
+mod page_or_file;
+mod relocate;
+#[cfg(test)]
+mod tests;
+
+use url::Url;
+
+use super::{
+    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source, SourceError,
+};
+use crate::http::{Origin, redact};
+use crate::origin::{Client, Metadata, as_directory};
+use crate::util::events;
+use answer::Reading;
+use form::{Form, KnownForms};
+pub(in crate::source) use page_or_file::is_page_in_place_of_a_file;
+use page_or_file::is_redirected_to_directory;
+use relocate::{bring_home, change_urls};
+
+/// The name of the kind: that of listings which were stored before kinds were.
+pub(crate) const INDEX: &str = "index";
+
+/// The source of index pages.
+pub(crate) struct WebIndex {
+    client: Client,
+    config: ListingConfig,
+    forms: KnownForms,
+}
+
+impl WebIndex {
+    /// A source of index pages that sends requests through this client.
+    pub(crate) fn new(client: Client, config: ListingConfig) -> WebIndex {
+        WebIndex {
+            client,
+            config,
+            forms: KnownForms::default(),
+        }
+    }
+
+    /// A directory that the user has named, and its listing at `there`.
+    async fn root(&self, directory: Url, there: &Url) -> Result<Found, SourceError> {
+        let listing = self.list(&directory, there).await?;
+        if !listing.is_evident() {
+            // Only the parent's listing could show that this is an empty directory; a home page looks the same.
+            return Err(SourceError::not_a_listing(there, NO_INDEX_PAGE));
+        }
+        if !listing.is_marked {
+            log::warn!(
+                event = events::NOT_AN_INDEX;
+                "{}: this page does not look like a directory index (no title such as `Index of`, no link upwards, \
+                 no sizes or dates); its links are shown as files and directories",
+                redact(there)
+            );
+        }
+        Ok(Found::Directory(directory, listing))
+    }
+
+    /// The listing of a directory whose URL without `/` returned a page. `None` if the page does not mark itself as an
+    /// index.
+    async fn marked_index(&self, url: &Url, answer: &Metadata) -> Option<Listing> {
+        if !is_page_in_place_of_a_file(url, answer) {
+            return None;
+        }
+        let directory = as_directory(url);
+        let listing = self.list(&directory, &directory).await.ok()?;
+        listing.is_marked.then_some(listing)
+    }
+
+    /// Requests the directory at `there` in this form.
+    async fn ask(&self, directory: &Url, there: &Url, form: &Form) -> Result<Reading, SourceError> {
+        let document = self.client.document(&form.url(there), form.request()).await?;
+        let (config, asked, answered) = (self.config, there.clone(), document.url.clone());
+        let (home, query) = (directory.clone(), form.query.clone());
+        // A long page takes seconds, and the runtime's threads have to move bodies.
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut reading = answer::read(&asked, &document, &config);
+            let Ok(listing) = &mut reading.listing else {
+                return reading;
+            };
+            // The query of the page's form is no part of the entries' URLs.
+            if let Some(query) = &query {
+                change_urls(&mut listing.entries, &asked, |mut url| {
+                    if url.query() == Some(query) {
+                        url.set_query(None);
+                    }
+                    url
+                });
+            }
+            // Entries have URLs below the directory's own URL, whatever redirect or mirror sent the page.
+            if document.url.path() != home.path() || document.url.origin() != home.origin() {
+                bring_home(listing, &document.url, &home);
+            }
+            reading
+        });
+        // An error means a panic, or a runtime that is shutting down.
+        let reading = reading.await.unwrap_or_else(Reading::refused);
+        if reading.listing.is_ok() {
+            self.client.found_directory(there, &answered);
+        }
+        Ok(reading)
+    }
+
+    /// Asks in the other forms that an answer suggests. The first listing counts, and its form is remembered.
+    async fn ask_otherwise(
+        &self,
+        directory: &Url,
+        there: &Url,
+        mut first: Reading,
+    ) -> Result<Result<Listing, String>, SourceError> {
+        // The user's own query stays.
+        first
+            .others
+            .retain(|form| form.query.is_none() || there.query().is_none());
+        if first.others.is_empty() {
+            return Ok(first.listing);
+        }
+        let origin = Origin::of(there).unwrap_or_else(Origin::nowhere);
+        for form in first.others {
+            let listing = match self.ask(directory, there, &form).await {
+                // A server that ignores the query sends the same page again.
+                Ok(reading) if first.listing.is_ok() && !reading.others.is_empty() => continue,
+                Ok(reading) => reading.listing,
+                Err(_) if first.listing.is_ok() => continue,
+                Err(error) => return Err(error),
+            };
+            if listing.is_ok() {
+                log::info!(event = events::LISTING_FORM; "{origin}: requesting listings {form}");
+                self.forms.remember(origin, form);
+                return Ok(listing);
+            }
+        }
+        if first.listing.is_ok() {
+            // There is no better one.
+            self.forms.remember(origin, Form::FIRST);
+        }
+        Ok(first.listing)
+    }
+}
+
+impl Source for WebIndex {
+    fn kind(&self) -> &'static str {
+        INDEX
+    }
+
+    fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
+        Box::pin(async move {
+            let directory = as_directory(asked.url);
+            if asked.is_named || *asked.url == directory {
+                return Ok(Some(self.root(directory, &as_directory(asked.there)).await?));
+            }
+            let answer = asked.metadata().await?;
+            // Servers redirect from a directory's name to the name with a slash.
+            if answer.url.path().ends_with('/') {
+                let there = if asked.is_own() { &directory } else { &answer.url };
+                return Ok(Some(self.root(directory.clone(), there).await?));
+            }
+            if asked.is_own()
+                && let Some(listing) = self.marked_index(asked.url, answer).await
+            {
+                return Ok(Some(Found::Directory(directory, listing)));
+            }
+            Ok(None)
+        })
+    }
+
+    fn may_omit_names(&self) -> bool {
+        true
+    }
+
+    fn tell_apart<'a>(&'a self, file: &'a Url, size: ListedSize, answer: &'a Metadata) -> BoxFuture<'a, NameKind> {
+        Box::pin(async move {
+            // No server gives the exact size of a page that it generates.
+            let may_be_index = !matches!(size, ListedSize::Exact(_));
+            if is_redirected_to_directory(file, &answer.url) {
+                NameKind::Directory
+            } else if !may_be_index || !is_page_in_place_of_a_file(file, answer) {
+                NameKind::File
+            } else if self.marked_index(file, answer).await.is_some() {
+                NameKind::Directory
+            } else {
+                NameKind::Page
+            }
+        })
+    }
+
+    fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        Box::pin(async move {
+            let known = Origin::of(there).and_then(|origin| self.forms.of(&origin));
+            let known = known.filter(|form| form.query.is_none() || there.query().is_none());
+            let first = self
+                .ask(directory, there, known.as_ref().unwrap_or(&Form::FIRST))
+                .await?;
+            let listing = match &known {
+                None => self.ask_otherwise(directory, there, first).await?,
+                // This directory may be another program's.
+                Some(form) if form.query.is_some() && first.listing.is_err() => {
+                    self.ask(directory, there, &Form::FIRST).await?.listing
+                }
+                Some(_) => first.listing,
+            };
+            listing.map_err(|why| SourceError::not_a_listing(there, why))
+        })
+    }
+}

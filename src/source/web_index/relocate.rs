@@ -1,0 +1,81 @@
+//! Gives the entries of a listing the URLs below the directory's own, wherever the listing came from.
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::source::{Entries, Entry, Listing};
+
+/// Rewrites a listing that was found at `page` (on a mirror, or after a redirect): entries get the URLs that the same
+/// names have below `directory`. URLs on other servers stay.
+pub(super) fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
+    let split = |path: &str| {
+        let name = path
+            .strip_suffix('/')
+            .unwrap_or(path)
+            .rfind('/')
+            .map_or(0, |slash| slash + 1);
+        let (above, name) = path.split_at(name);
+        (percent_decode_str(above).collect::<Vec<u8>>(), name.to_owned())
+    };
+    // The file name of the page itself, if any, is beside those of the entries.
+    let (above, _) = split(&format!(
+        "{}x",
+        &page.path()[..page.path().rfind('/').map_or(0, |slash| slash + 1)]
+    ));
+    change_urls(&mut listing.entries, directory, |there| {
+        if there.origin() != page.origin() {
+            return there;
+        }
+        // Entries one level below the page are below the source's directory; only links that the user's options include
+        // are elsewhere.
+        let (entry_above, name) = split(there.path());
+        if entry_above != above {
+            return there;
+        }
+        let mut url = directory.clone();
+        url.set_path(&format!("{}{name}", directory.path()));
+        url.set_query(there.query());
+        url
+    });
+}
+
+/// Gives the entries other URLs, most of them in `directory`.
+pub(super) fn change_urls(entries: &mut Entries, directory: &Url, change: impl Fn(Url) -> Url) {
+    let mut changed = Entries::of(directory);
+    for entry in entries.iter() {
+        let url = change(entry.url);
+        // There is room for as many as there were before.
+        let _ = changed.push(&Entry { url, ..entry });
+    }
+    changed.shrink_to_fit();
+    *entries = changed;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::ListingConfig;
+    use crate::source::index_page::parse;
+
+    #[test]
+    fn mirror_listing_urls_map_to_the_source() {
+        let page = "<title>Index of /copy</title><a href=\"a%20b\">x</a> <a href=\"/copy/sub/\">x</a> \
+                    <a href=\"http://cdn/f\">x</a>";
+        let at = Url::parse("https://mirror/copy/").unwrap();
+        let config = ListingConfig {
+            external_links: true,
+            ..ListingConfig::default()
+        };
+        let mut listing = parse(&at, page.as_bytes(), None, &config).unwrap();
+        bring_home(&mut listing, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
+        let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.to_string()).collect();
+        assert_eq!(
+            urls,
+            [
+                "http://host:81/pub/d%20/a%20b",
+                "http://host:81/pub/d%20/sub/",
+                "http://cdn/f"
+            ]
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! In which forms servers are asked, and how often.
+
+use super::*;
+use crate::http::HttpConfig;
+use crate::http::testing::{Reply, Server, says};
+
+const HTML: &str = "<title>Index of /</title><a href=\"page\">page</a>  14-Nov-2023 22:13   7";
+const ROUNDED: &str =
+    "<title>Index of /</title><table><tr><td><a href=\"page\">page</a></td><td>7.0K</td></tr></table>";
+const JSON: &str = r#"[{"name": "data", "type": "file", "mtime": 1700000000, "size": 7}]"#;
+const API: &str = r#"{"version": 1}"#;
+const DUFS: &str = "<script src=\"/__dufs_v0.47.0__/index.js\"></script>";
+
+/// An answer of this media type, with these headers beside it.
+fn answer(media_type: &str, headers: &str, body: &str) -> Reply {
+    let length = body.len();
+    says(format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    ))
+}
+
+fn html(body: &str) -> Reply {
+    answer("text/html", "", body)
+}
+
+fn json(body: &str) -> Reply {
+    answer("application/json", "", body)
+}
+
+fn accepts_json(request: &str) -> bool {
+    request.to_lowercase().contains("application/json")
+}
+
+/// The name in the listing of each of these directories, or why there is none, and the requests for them: `GET /x/`,
+/// with `+json` if JSON is accepted.
+async fn asked(
+    reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    directories: &[&str],
+) -> (Vec<String>, Vec<String>) {
+    let server = Server::start(reply).await;
+    let source = WebIndex::new(Client::new(HttpConfig::default()).unwrap(), ListingConfig::default());
+    let mut listings = Vec::new();
+    for directory in directories {
+        let url = server.at(directory);
+        listings.push(match source.list(&url, &url).await {
+            Ok(listing) => {
+                let entry = listing.entries.get(0).unwrap();
+                let base = url.join(".").unwrap();
+                assert_eq!(entry.url, base.join(entry.name.as_os_str().to_str().unwrap()).unwrap());
+                entry.name.as_os_str().to_str().unwrap().to_owned()
+            }
+            Err(error) => error.to_string(),
+        });
+    }
+    let line = |request: String| {
+        let path = request.split(' ').nth(1).unwrap().to_owned();
+        path + if accepts_json(&request) { " +json" } else { "" }
+    };
+    (listings, server.requests().into_iter().map(line).collect())
+}
+
+#[tokio::test]
+async fn one_request_gets_json_or_html() {
+    for body in [HTML, JSON] {
+        let name = if body == HTML { "page" } else { "data" };
+        let (listings, requests) = asked(move |_| answer("x/y", "", body), &["a/", "b/"]).await;
+        assert_eq!(listings, [name, name]);
+        assert_eq!(requests, ["/a/ +json", "/b/ +json"]);
+    }
+}
+
+#[tokio::test]
+async fn api_in_place_of_a_listing_is_asked_for_html_once() {
+    let reply = |request: &str| if accepts_json(request) { json(API) } else { html(HTML) };
+    let (listings, requests) = asked(reply, &["a/", "b/"]).await;
+    assert_eq!(listings, ["page", "page"]);
+    assert_eq!(requests, ["/a/ +json", "/a/", "/b/"]);
+    let unacceptable = |request: &str| {
+        if accepts_json(request) {
+            says("HTTP/1.1 406 Not Acceptable\r\nContent-Length: 0\r\n\r\n")
+        } else {
+            html(HTML)
+        }
+    };
+    let (listings, requests) = asked(unacceptable, &["a/", "b/"]).await;
+    assert_eq!(listings, ["page", "page"]);
+    assert_eq!(requests, ["/a/ +json", "/a/", "/b/"]);
+}
+
+#[tokio::test]
+async fn nothing_but_an_api_is_an_error() {
+    let (listings, requests) = asked(|_| json(API), &["a/", "b/"]).await;
+    assert!(
+        listings
+            .iter()
+            .all(|why| why.contains("it is JSON, but no directory listing")),
+        "{listings:?}"
+    );
+    assert_eq!(requests, ["/a/ +json", "/a/", "/b/ +json", "/b/"]);
+}
+
+#[tokio::test]
+async fn scripted_pages_are_asked_for_as_json() {
+    let dufs = |request: &str| {
+        if request.contains("?json ") {
+            json(JSON)
+        } else {
+            html(DUFS)
+        }
+    };
+    let (listings, requests) = asked(dufs, &["a/", "b/"]).await;
+    assert_eq!(listings, ["data", "data"]);
+    assert_eq!(requests, ["/a/ +json", "/a/?json +json", "/b/?json +json"]);
+
+    let old = |request: &str| html(if request.contains("?noscript ") { HTML } else { DUFS });
+    let (listings, requests) = asked(old, &["a/", "b/"]).await;
+    assert_eq!(listings, ["page", "page"]);
+    assert_eq!(
+        requests,
+        [
+            "/a/ +json",
+            "/a/?json +json",
+            "/a/?noscript +json",
+            "/b/?noscript +json"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn coloured_text_is_asked_for_as_json() {
+    let copyparty = |request: &str| {
+        if request.contains("?ls ") {
+            json(r#"{"dirs": [], "files": [{"href": "data", "sz": 7, "ts": 1700000000}], "perms": ["read"]}"#)
+        } else {
+            answer("text/plain", "", "# acct: *\n# perms: ['read']\n")
+        }
+    };
+    let (listings, requests) = asked(copyparty, &["a/", "b/"]).await;
+    assert_eq!(listings, ["data", "data"]);
+    assert_eq!(requests, ["/a/ +json", "/a/?ls +json", "/b/?ls +json"]);
+}
+
+/// Another program may answer for a part of the origin.
+#[tokio::test]
+async fn a_form_that_fails_is_left_for_one_directory() {
+    let mixed = |request: &str| match request.split(' ').nth(1).unwrap() {
+        "/other/?json" => json(API),
+        "/other/" => html(HTML),
+        path if path.ends_with("?json") => json(JSON),
+        _ => html(DUFS),
+    };
+    let (listings, requests) = asked(mixed, &["a/", "other/", "b/"]).await;
+    assert_eq!(listings, ["data", "page", "data"]);
+    assert_eq!(requests[2..], ["/other/?json +json", "/other/ +json", "/b/?json +json"]);
+}
+
+#[tokio::test]
+async fn rounded_sizes_of_new_lighttpds_are_asked_for_as_json() {
+    for (version, has_json, requests_of_two) in [
+        ("1.4.79", true, &["/a/ +json", "/a/?json +json", "/b/?json +json"][..]),
+        ("1.4.79", false, &["/a/ +json", "/a/?json +json", "/b/ +json"]),
+        ("1.4.69", true, &["/a/ +json", "/b/ +json"]),
+    ] {
+        let lighttpd = move |request: &str| {
+            let body = if has_json && request.contains("?json ") {
+                JSON
+            } else {
+                ROUNDED
+            };
+            answer("text/html", &format!("Server: lighttpd/{version}\r\n"), body)
+        };
+        let (listings, requests) = asked(lighttpd, &["a/", "b/"]).await;
+        let name = if has_json && version == "1.4.79" {
+            "data"
+        } else {
+            "page"
+        };
+        assert_eq!(listings, [name, name], "{version}");
+        assert_eq!(requests, requests_of_two, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn the_users_own_query_stays() {
+    let dufs = |request: &str| {
+        if request.contains("?json ") {
+            json(JSON)
+        } else {
+            html(DUFS)
+        }
+    };
+    let (listings, requests) = asked(dufs, &["a/", "b/?key=1"]).await;
+    assert!(listings[1].contains("JavaScript"), "{listings:?}");
+    assert_eq!(requests[2..], ["/b/?key=1 +json"]);
+}
