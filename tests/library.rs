@@ -11,7 +11,7 @@ use fetchfs::{Cache, Error, ErrorKind, Mount, RemoteFile};
 use tempfile::TempDir;
 
 use crate::common::files::assert_same;
-use crate::common::mount::is_mounted;
+use crate::common::mount::{fetchfs, is_mounted};
 use crate::common::{run, temporary_directory, wait_until};
 use crate::origin::{Content, Fault, Gate, Origin};
 
@@ -153,6 +153,42 @@ fn mount_ends_with_its_guard_and_cache_remains() {
         read_at(&file, MIB, 1000).expect("to read"),
         content.read(MIB..MIB + 1000)
     );
+}
+
+/// The command waited ten seconds for the end of the program's process, and then said that it had failed.
+#[test]
+fn unmount_command_ends_the_mount_of_a_living_program() {
+    let (origin, content) = origin_with("/f", 2 * MIB);
+    let place = Place::new();
+    let mount = place.mount(&origin);
+    let (mountpoint, file) = (place.mountpoint(), place.mountpoint().join("f"));
+    assert_eq!(fs::read(&file).expect("to read"), content.whole());
+    run(fetchfs().arg("unmount").arg(&mountpoint)).succeeded();
+    assert!(!is_mounted(&mountpoint));
+    mount.wait();
+    // What remains of the ended mount leaves the next one alone, which is likely to have its device number.
+    let next = place.mount(&origin);
+    drop(mount);
+    assert_eq!(fs::read(&file).expect("to read"), content.whole());
+    run(fetchfs().arg("status").arg(&mountpoint)).succeeded();
+    drop(next);
+    assert!(!is_mounted(&mountpoint));
+}
+
+#[test]
+fn lazily_unmounted_program_mount_serves_open_files() {
+    let (origin, content) = origin_with("/f", 2 * MIB);
+    let place = Place::new();
+    let mount = place.mount(&origin);
+    let mut file = fs::File::open(mount.mountpoint().join("f")).expect("to open");
+    let busy = run(fetchfs().arg("unmount").arg(mount.mountpoint()));
+    assert!(busy.code != 0 && busy.err.contains("busy"), "{busy:?}");
+    run(fetchfs().args(["unmount", "--lazy"]).arg(mount.mountpoint())).succeeded();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("to read");
+    assert_same(&bytes, &content.whole(), "the open file");
+    drop(file);
+    mount.wait();
 }
 
 #[test]

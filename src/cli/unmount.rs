@@ -10,8 +10,8 @@ use crate::mount::mountpoint::{self, Ended, Mode};
 const LONG_ABOUT: &str = "\
 Unmount
 
-Returns when the process that serves the mount has ended and everything that it downloaded is recorded. The mount of \
-a process that was killed is cleaned up. If the mount is busy, the error names the processes that use it.";
+Returns when the process that serves the mount has ended and everything that it downloaded is recorded, or when a \
+program that goes on without the mount has released it. The mount of a process that was killed is cleaned up. If the mount is busy, the error names the processes that use it.";
 
 pub(super) fn command() -> Command {
     Command::new("unmount")
@@ -46,7 +46,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     for path in matches.get_many::<PathBuf>("mountpoint").expect("clap requires one") {
         match mountpoint::unmount(path, mode) {
             Ok(Ended::Detached { pid }) => eprintln!(
-                "fetchfs: {} is detached; process {pid} ends when the last open file is closed",
+                "fetchfs: {} is detached; process {pid} serves it until the last open file is closed",
                 path.display()
             ),
             Ok(Ended::Elsewhere(places)) => {

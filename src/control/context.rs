@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::jobs::{self, Jobs};
 use super::prefetch::Tools;
@@ -29,6 +30,8 @@ pub(crate) struct About {
     pub is_offline: bool,
     /// When the mount began.
     pub since: Instant,
+    /// Whether the process goes on when the mount has ended.
+    pub outlives_mount: bool,
 }
 
 /// Handles the requests to one mount.
@@ -37,6 +40,8 @@ pub(crate) struct Control {
     pub(super) tree: Arc<Tree>,
     pub(super) cache: Arc<Cache>,
     pub(super) jobs: Arc<Jobs>,
+    /// True once the mount has ended.
+    over: watch::Sender<bool>,
 }
 
 impl Control {
@@ -62,7 +67,20 @@ impl Control {
             tree,
             cache,
             jobs,
+            over: watch::Sender::new(false),
         })
+    }
+
+    /// The mount has ended: ends all connections and jobs. The next mount of the sources resumes the jobs.
+    pub(crate) fn end(&self) {
+        self.over.send_replace(true);
+        self.jobs.stop();
+    }
+
+    /// Returns when the mount has ended.
+    pub(super) async fn over(&self) {
+        // It fails only without a sender.
+        let _ = self.over.subscribe().wait_for(|is_over| *is_over).await;
     }
 
     pub(super) fn tools(&self) -> Tools {

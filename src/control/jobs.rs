@@ -93,6 +93,11 @@ impl Jobs {
         })
     }
 
+    /// Ends all jobs. Their records stay, so that the next mount resumes them.
+    pub(super) fn stop(&self) {
+        self.state.lock().jobs.values().for_each(|job| job.task.abort());
+    }
+
     /// Resumes the jobs that an earlier mount left. Blocks for a query.
     pub(super) fn resume(self: &Arc<Self>) {
         for row in self.tools.cache.jobs(&self.source) {

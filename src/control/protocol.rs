@@ -28,14 +28,18 @@ pub(crate) struct Hello {
     pub fetchfs: String,
     /// [`PROTOCOL`].
     pub protocol: u32,
+    /// Whether the process goes on when the mount has ended: a Rust program serves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outlives_mount: bool,
 }
 
 impl Hello {
-    /// The greeting of this program.
-    pub(crate) fn ours() -> Hello {
+    /// The greeting of this version.
+    pub(crate) fn of(outlives_mount: bool) -> Hello {
         Hello {
             fetchfs: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,
+            outlives_mount,
         }
     }
 }
@@ -128,6 +132,8 @@ pub(crate) enum Request {
     },
     /// Report the state of the mount. Answered by [`Reply::Status`].
     Status,
+    /// Wait for the end of the mount. Answered by the end of the connection.
+    AwaitEnd,
 }
 
 /// A reply of the server.

@@ -93,8 +93,13 @@ async fn accept(listener: UnixListener, control: Arc<Control>) {
             Ok((stream, _)) if is_allowed(&stream) => {
                 let (control, turns) = (Arc::clone(&control), Arc::clone(&turns));
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, control, turn, &turns).await {
-                        log::debug!("control socket: {error}");
+                    tokio::select! {
+                        outcome = converse(stream, &control, turn, &turns) => {
+                            if let Err(error) = outcome {
+                                log::debug!("control socket: {error}");
+                            }
+                        }
+                        () = control.over() => {}
                     }
                 });
             }
@@ -119,13 +124,13 @@ fn is_allowed(stream: &UnixStream) -> bool {
 /// that are slow to send and requests that are slow to run have separate limits.
 async fn converse(
     stream: UnixStream,
-    control: Arc<Control>,
+    control: &Arc<Control>,
     turn: OwnedSemaphorePermit,
     turns: &Turns,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    say(&mut writer, &Hello::ours()).await?;
+    say(&mut writer, &Hello::of(control.about.outlives_mount)).await?;
     let mut line = Vec::new();
     in_time((&mut reader).take(LONGEST_REQUEST).read_until(b'\n', &mut line)).await?;
     if line.is_empty() {
@@ -138,7 +143,7 @@ async fn converse(
             "this mount already handles {REQUESTS} requests; try again later"
         )),
         (Ok(request), Ok(_held_until_it_is_answered)) => tokio::select! {
-            reply = answer(&control, request, turns, &mut writer) => reply?,
+            reply = answer(control, request, turns, &mut writer) => reply?,
             // Dropping the answer cancels its work.
             () = gone(reader) => return Ok(()),
         },
@@ -184,6 +189,7 @@ async fn answer(
             recursive,
             force,
         } => control.evict(paths, recursive, force).await,
+        Request::AwaitEnd => std::future::pending().await,
         Request::Status => Reply::Status(Box::new(measure::status(control).await)),
     })
 }

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
 
 use super::cache::Cache;
 use super::error::{Error, ErrorKind};
 use crate::config::{ATTR_TTL, MountConfig, parse_source};
 use crate::mount::mountpoint;
-use crate::mount::served::{Prepared, Served, claim};
+use crate::mount::served::{Prepared, Served, ServedBy, claim};
 use crate::util::events;
 
 /// How long dropping a mount waits for its session to end. It ends at once unless files in it are open.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// A mount that this process serves, as `fetchfs mount` does. Dropped, it is unmounted.
+/// A mount that this process serves, as `fetchfs mount` does. Dropped, it is unmounted, unless it was unmounted from outside.
 ///
 /// Files that other programs have open in it by then stay readable until they are closed, as after `umount --lazy`. A process that ends
 /// without dropping it (`std::process::exit`, a signal) leaves a dead mount behind, which `fetchfs unmount` or the next mount there removes.
@@ -25,10 +26,21 @@ const ENDING: Duration = Duration::from_secs(1);
 /// As an ordinary user it needs `fusermount3`, of the package fuse3. **A program must not wait for its own mount in a way that keeps the mount from
 /// answering**; reading from it by any thread is fine, since the mount has threads of its own.
 pub struct Mount {
-    served: Served,
+    served: Arc<Mutex<Serving>>,
     mountpoint: PathBuf,
     /// Disconnected when the session with the kernel is over.
     ended: Receiver<()>,
+}
+
+/// What there is of a mount while it lasts. **Nothing is kept of a mount that has ended, whoever ended it**: the mountpoint
+/// and the mount's device number may be another mount's then. A clone of the [`Arc`] is the session's, which empties it.
+enum Serving {
+    /// It is not mounted yet.
+    Nothing,
+    /// It is served.
+    Mount(Served),
+    /// It has ended.
+    Over,
 }
 
 /// How a [`Mount`] is made. Each setting has the default of the option of the same name of `fetchfs mount`.
@@ -68,7 +80,9 @@ impl Mount {
 
     /// Unmounts it, as dropping it does. [`Self::wait`] returns then, in whichever thread. More calls do nothing.
     pub fn unmount(&self) {
-        self.served.unmount();
+        if let Serving::Mount(served) = &*self.served.lock() {
+            served.unmount();
+        }
         let _ = self.ended.recv_timeout(ENDING);
     }
 }
@@ -76,7 +90,16 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         self.unmount();
+        // It may still be detached and in use.
+        end(&self.served);
     }
+}
+
+/// Lets go of what belongs to a mount: its run file and its control socket.
+fn end(serving: &Mutex<Serving>) {
+    let ended = std::mem::replace(&mut *serving.lock(), Serving::Over);
+    // Not under the lock.
+    drop(ended);
 }
 
 impl fmt::Debug for Mount {
@@ -166,15 +189,23 @@ impl MountBuilder {
         };
         let run_file = claim(&config)?;
         let prepared = Prepared::new(&config, &engine)?;
-        let (end, ended) = bounded(0);
-        let served = prepared.mount(&config, Arc::clone(&run_file), move |outcome| {
+        let (ends, ended) = bounded(0);
+        let serving = Arc::new(Mutex::new(Serving::Nothing));
+        let of_session = Arc::clone(&serving);
+        let served = prepared.mount(&config, run_file, ServedBy::Program, move |outcome| {
             if let Err(error) = outcome {
                 log::warn!(event = events::SESSION_FAILED; "the FUSE session failed: {error}");
             }
-            drop(end);
+            end(&of_session);
+            drop(ends);
         })?;
+        let mut now = serving.lock();
+        if matches!(*now, Serving::Nothing) {
+            *now = Serving::Mount(served);
+        }
+        drop(now);
         Ok(Mount {
-            served,
+            served: serving,
             mountpoint: config.mountpoint,
             ended,
         })

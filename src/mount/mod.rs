@@ -27,7 +27,7 @@ use crate::util::events;
 use end::End;
 pub(crate) use ready::Ready;
 pub(crate) use ready::UP;
-use served::{Prepared, SESSION_THREADS, Served, claim};
+use served::{Prepared, SESSION_THREADS, Served, ServedBy, claim};
 
 /// Prefix of the session threads' names, which the `fuser` crate sets.
 const SESSION_THREAD_NAME: &str = "fuser-";
@@ -44,7 +44,7 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     let prepared = Prepared::new(&config, &engine)?;
     let (ends, ended) = bounded(2);
     signals::watch(engine.runtime(), config.foreground, prepared.tree(), ends.clone())?;
-    let served = prepared.mount(&config, run_file, move |outcome| {
+    let served = prepared.mount(&config, run_file, ServedBy::Daemon, move |outcome| {
         // An error means that the process is ending anyway.
         let _ = ends.send(End::Unmounted(outcome));
     })?;

@@ -61,7 +61,28 @@ pub(crate) struct Served {
     /// The session's thread. It ends with the session; that of a detached mount goes on while files in it are open.
     _session: JoinHandle<()>,
     /// The control socket.
-    _control: Vec<AbortOnDrop>,
+    _control: ControlSocket,
+}
+
+/// Who serves a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServedBy {
+    /// A process of its own, which ends with the mount.
+    Daemon,
+    /// A Rust program, which goes on.
+    Program,
+}
+
+/// The control socket of a mount. Dropped, it is closed, with the requests in progress.
+struct ControlSocket {
+    control: Arc<Control>,
+    _tasks: Vec<AbortOnDrop>,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.control.end();
+    }
 }
 
 /// A task that is aborted when this is dropped.
@@ -125,7 +146,7 @@ impl Prepared {
         &self.tree
     }
 
-    /// Mounts. Calls `on_end` when the session with the kernel is over.
+    /// Mounts, for this kind of process. Calls `on_end` when the session with the kernel is over.
     ///
     /// # Errors
     /// If the kernel refuses, or does not answer.
@@ -133,6 +154,7 @@ impl Prepared {
         self,
         config: &MountConfig,
         run_file: Arc<RunFile>,
+        by: ServedBy,
         on_end: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> anyhow::Result<Served> {
         let Prepared {
@@ -155,7 +177,7 @@ impl Prepared {
         {
             log::debug!("can't set the kernel's read-ahead: {error}");
         }
-        let control = start_control(config, &engine, &run_file, &tree, kinds);
+        let control = start_control(config, by, &engine, &run_file, &tree, kinds);
         Ok(Served {
             run_file,
             connection,
@@ -246,11 +268,12 @@ fn start_session(
 /// Starts the control socket. The mount works without it.
 fn start_control(
     config: &MountConfig,
+    by: ServedBy,
     engine: &Arc<Engine>,
     run_file: &Arc<RunFile>,
     tree: &Arc<Tree>,
     kinds: Vec<&'static str>,
-) -> Vec<AbortOnDrop> {
+) -> ControlSocket {
     let about = About {
         source: config.source_name.clone(),
         kinds,
@@ -259,6 +282,7 @@ fn start_control(
         connections: engine.config().http.max_connections,
         is_offline: engine.config().http.offline,
         since: Instant::now(),
+        outlives_mount: by == ServedBy::Program,
     };
     let (tree, cache, runtime) = (Arc::clone(tree), Arc::clone(engine.cache()), engine.runtime());
     let control = Control::new(about, &config.sources, tree, cache, runtime.clone());
@@ -276,9 +300,18 @@ fn start_control(
     }
     let timed_folder = engine.config().max_age.map(|_| engine.config().cache_dir.clone());
     let listening = at_mark.ok().map(AbortOnDrop);
-    let keeping = keep_mark(Arc::clone(run_file), listening, control, timed_folder, runtime);
+    let keeping = keep_mark(
+        Arc::clone(run_file),
+        listening,
+        Arc::clone(&control),
+        timed_folder,
+        runtime,
+    );
     let by_device = by_device.and_then(Result::ok);
-    by_device.into_iter().map(AbortOnDrop).chain([keeping]).collect()
+    ControlSocket {
+        control,
+        _tasks: by_device.into_iter().map(AbortOnDrop).chain([keeping]).collect(),
+    }
 }
 
 /// Creates the run file and the socket beside it again after they were deleted, until the mount ends. Also records the

@@ -1,8 +1,8 @@
 //! Ends a mount.
 //!
 //! [`unmount`] serves `fetchfs unmount`, and a daemon that a signal stops. When it has succeeded in [`Mode::Normal`],
-//! nothing is left: no mount, no process, no lock. A daemon ends by itself after the kernel has removed its mount, so
-//! the caller only waits for that.
+//! nothing is left: no mount, no process, no lock. A daemon ends by itself after the kernel has removed its mount, and a
+//! Rust program lets go of what belongs to the mount. So the caller only waits for that ([`Ending`]).
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use nix::mount::{MntFlags, umount2};
 
 use super::busy::{self, Holder};
 use super::daemon::Daemon;
+use super::ending::Ending;
 use super::probe::{Pulse, probe};
 use super::{FSTYPE, RunFile, fusermount, table};
 use crate::util::events;
 
-/// Maximum time for an unmounted daemon to record its downloads and end.
+/// Maximum time for an unmounted daemon to record its downloads and end, or for a program to let go of its mount.
 const ENDING: Duration = Duration::from_secs(10);
 
 /// The same after a lazy unmount, where the daemon ends at once only if the mount is not in use.
@@ -120,7 +121,11 @@ pub(crate) fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
         });
     }
     let daemon = Daemon::of(&mount);
-    let mine = daemon.as_ref().is_some_and(Daemon::is_this_process);
+    // This process ends after it has returned from here, if at all.
+    let ending = daemon
+        .as_ref()
+        .filter(|daemon| !daemon.is_this_process())
+        .map(Ending::of);
     match from_table(&path, mode) {
         Ok(()) => {}
         Err(Refusal::NotMounted) => return Err(UnmountError::NotMounted(path)),
@@ -150,16 +155,21 @@ pub(crate) fn unmount(path: &Path, mode: Mode) -> Result<Ended, UnmountError> {
     if !elsewhere.is_empty() {
         return Ok(Ended::Elsewhere(elsewhere));
     }
-    match (daemon, mode) {
-        (Some(daemon), Mode::Normal) if !mine && !daemon.wait(ENDING) => Err(UnmountError::StillEnding {
-            path,
-            pid: daemon.pid(),
-        }),
-        (Some(daemon), Mode::Lazy) if !mine && !daemon.wait(ENDING_LAZY) => {
+    let Some((daemon, ending)) = daemon.as_ref().zip(ending) else {
+        return Ok(Ended::Wholly);
+    };
+    let pid = daemon.pid();
+    let patience = match mode {
+        Mode::Normal => ENDING,
+        Mode::Lazy => ENDING_LAZY,
+    };
+    match mode {
+        _ if ending.wait(patience) => Ok(Ended::Wholly),
+        Mode::Normal => Err(UnmountError::StillEnding { path, pid }),
+        Mode::Lazy => {
             daemon.forget();
-            Ok(Ended::Detached { pid: daemon.pid() })
+            Ok(Ended::Detached { pid })
         }
-        _ => Ok(Ended::Wholly),
     }
 }
 

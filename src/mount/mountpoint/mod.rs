@@ -19,6 +19,7 @@ mod busy;
 mod check;
 mod daemon;
 mod detach;
+mod ending;
 mod error;
 mod fusermount;
 mod locate_mount;
