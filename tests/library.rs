@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fetchfs::{Cache, Error, ErrorKind, Mount, RemoteFile};
+use fetchfs::{Cache, CacheBuilder, Error, ErrorKind, Mount, RemoteFile};
 use tempfile::TempDir;
 
-use crate::common::files::assert_same;
+use crate::common::files::{assert_same, write_file};
 use crate::common::mount::{fetchfs, is_mounted};
+use crate::common::proxies::Proxy;
+use crate::common::servers::{Certificates, PASSWORD, USER, WebServer};
 use crate::common::{run, temporary_directory, wait_until};
 use crate::origin::{Content, Fault, Gate, Origin};
 
@@ -241,6 +243,104 @@ fn open_errors_have_a_kind() {
     let offline = offline.open().expect("a cache");
     let error = offline.open_url(&origin.url("/d/f")).expect_err("nothing is there");
     assert_eq!(error.kind(), ErrorKind::Offline);
+}
+
+#[test]
+fn credentials_go_to_the_first_server_only() {
+    let (origin, content) = origin_with("/f", 1000);
+    let (other, _) = origin_with("/f", 1000);
+    let home = temporary_directory();
+    let open = |name: &str| Cache::builder().dir(home.path().join(name));
+    let cache = open("a").bearer_token("t").header("X-Key", "k").user_agent("u").open();
+    let cache = cache.expect("a cache");
+    let file = cache.open_url(&origin.url("/f")).expect("to open");
+    assert_eq!(read_at(&file, 0, 1000).expect("to read"), content.whole());
+    let asked = origin.log().all().0;
+    assert!(!asked.is_empty());
+    for request in &asked {
+        let headers = ["authorization", "x-key", "user-agent"].map(|name| request.header(name));
+        assert_eq!(headers, [Some("Bearer t"), Some("k"), Some("u")], "{request:?}");
+    }
+    let error = cache.open_url(&other.url("/f")).expect_err("another server");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let mountpoint = home.path().join("mnt");
+    fs::create_dir(&mountpoint).expect("a mountpoint");
+    let mount = Mount::builder().source(other.url("/")).mountpoint(&mountpoint);
+    let error = mount.cache(&cache).spawn().expect_err("another server");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert_eq!(other.log().all().0.len(), 0);
+    // A file of logins by host is for any server.
+    let netrc = home.path().join("netrc");
+    fs::write(&netrc, "machine 127.0.0.1 login ann password pw").expect("to write");
+    let cache = open("b").netrc_file(netrc).open().expect("a cache");
+    for server in [&origin, &other] {
+        cache.open_url(&server.url("/f")).expect("to open");
+    }
+}
+
+#[test]
+fn login_opens_a_guarded_file() {
+    let (root, content) = (temporary_directory(), Content::noise(MIB, 5));
+    write_file(&root.path().join("f"), &content);
+    let server = WebServer::nginx_guarded(root.path());
+    let home = temporary_directory();
+    let builder = || Cache::builder().dir(home.path().join("cache"));
+    let kind = |cache: Cache| cache.open_url(&server.url("/f")).map_err(|error| error.kind());
+    let open = |builder: CacheBuilder| kind(builder.open().expect("a cache")).map(|file| file.len());
+    assert_eq!(open(builder()), Err(ErrorKind::Denied));
+    assert_eq!(open(builder().login(USER, "wrong")), Err(ErrorKind::Denied));
+    assert_eq!(open(builder().login(USER, PASSWORD)), Ok(content.size()));
+}
+
+#[test]
+fn tls_settings_and_proxy_lead_to_guarded_servers() {
+    let (root, content) = (temporary_directory(), Content::noise(MIB, 6));
+    write_file(&root.path().join("f"), &content);
+    let (certificates, home) = (Certificates::new(), temporary_directory());
+    let server = WebServer::nginx_for_certified_clients(root.path(), &certificates);
+    let builder = || Cache::builder().dir(home.path().join("cache")).retries(0);
+    let open = |builder: CacheBuilder| builder.open().expect("a cache").open_url(&server.url("/f"));
+    let trusting = || builder().ca_cert(certificates.path("ca.pem"));
+    let certified = |builder: CacheBuilder| {
+        let builder = builder.client_cert(certificates.path("client.pem"));
+        builder.client_key(certificates.path("client.key"))
+    };
+    open(builder()).expect_err("it is not trusted");
+    open(trusting()).expect_err("it wants to know who asks");
+    open(certified(builder().insecure(true))).expect("to open");
+    let proxy = Proxy::start();
+    let by_proxy = certified(trusting()).proxy(format!("http://{}", proxy.address()));
+    let file = open(by_proxy).expect("to open");
+    assert_same(
+        &read_at(&file, 0, 1 << 20).expect("to read"),
+        &content.whole(),
+        "all of it",
+    );
+    assert!(proxy.seen().iter().all(|one| one.starts_with("connect 127.0.0.1:")) && !proxy.seen().is_empty());
+}
+
+#[test]
+fn named_kind_decides_what_is_mounted() {
+    let (origin, _) = origin_with("/d/f", 10);
+    let place = Place::new();
+    let builder = || {
+        Mount::builder()
+            .source(origin.url("/d/"))
+            .mountpoint(place.mountpoint())
+    };
+    let names = |mount: &Mount| -> Vec<_> {
+        let entries = fs::read_dir(mount.mountpoint()).expect("to list");
+        entries.map(|entry| entry.expect("an entry").file_name()).collect()
+    };
+    let mount = builder().cache(&place.cache).kind("index").spawn().expect("to mount");
+    assert_eq!(names(&mount), ["f"]);
+    drop(mount);
+    let error = builder()
+        .cache(&place.cache)
+        .kind("gopher")
+        .spawn()
+        .expect_err("no kind");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
 #[test]

@@ -19,6 +19,10 @@ pub use args::mount_command;
 pub(crate) use args::{MountArgs, variable_of};
 pub(crate) use file::{FileError, SECRETS};
 pub(crate) use mount_config::{ATTR_TTL, EngineConfig, MountConfig};
+pub(crate) use network::NetworkError;
+pub(crate) use network::values::{
+    check_user_agent, cookies as read_cookies, header as request_header, netrc as read_netrc,
+};
 pub(crate) use options::OptionError;
 pub use options::expand as expand_options;
 pub(crate) use paths::default_cache_dir;

@@ -3,7 +3,9 @@
 //! A part of the table of options ([`super::MountArgs`]). [`NetworkArgs::resolve`] combines their values. clap parses
 //! no secret values, because its errors repeat the value.
 
+mod error;
 mod resolve;
+pub(super) mod values;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
-pub(super) use resolve::NetworkError;
+pub(crate) use error::NetworkError;
 
 /// The options about servers, before they are resolved.
 #[derive(Args)]

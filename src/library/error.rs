@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::cache::{CacheError, ReadError};
-use crate::http::{HttpError, HttpErrorKind};
+use crate::http::{HttpError, HttpErrorKind, SetupError};
 use crate::mount::mountpoint::MountError;
 use crate::source::SourceErrorKind;
 use crate::vfs::{TopError, TreeError};
@@ -164,6 +164,13 @@ impl From<Error> for io::Error {
 /// What the layers below report as one sentence.
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Error {
+        if let Some(error) = error.downcast_ref() {
+            let kind = match error {
+                SetupError::File { .. } | SetupError::Content { .. } | SetupError::Proxy => ErrorKind::InvalidInput,
+                SetupError::Tls(_) => ErrorKind::System,
+            };
+            return Error::new(kind, error.to_string());
+        }
         let kind = match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
             (Some(CacheError::TooSmall { .. }), ..) => ErrorKind::InvalidInput,
             (Some(_), ..) => ErrorKind::Cache,

@@ -3,12 +3,15 @@
 //! Thin callers: [`RemoteFile::read_at`] is the read path of the mount ([`crate::cache::Reader`]), [`Cache::open_url`] finds out the current
 //! version as a mount does ([`crate::vfs::Tree::open_url`]), and [`Mount`] is made in the steps of `fetchfs mount` ([`crate::mount::served`]).
 
+mod builder;
 mod cache;
 mod error;
 mod mount;
 mod remote_file;
+mod servers;
 
-pub use cache::{Cache, CacheBuilder};
+pub use builder::CacheBuilder;
+pub use cache::Cache;
 pub use error::{Error, ErrorKind};
 pub use mount::{Mount, MountBuilder};
 pub use remote_file::{RemoteFile, Version};

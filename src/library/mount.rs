@@ -13,6 +13,7 @@ use super::error::{Error, ErrorKind};
 use crate::config::{ATTR_TTL, MountConfig, parse_source};
 use crate::mount::mountpoint;
 use crate::mount::served::{Prepared, Served, ServedBy, claim};
+use crate::source::registry::kinds;
 use crate::util::events;
 
 /// How long dropping a mount waits for its session to end. It ends at once unless files in it are open.
@@ -48,6 +49,7 @@ enum Serving {
 pub struct MountBuilder {
     sources: Vec<String>,
     mountpoint: Option<PathBuf>,
+    kind: Option<String>,
     cache: Option<Cache>,
     attr_ttl: Duration,
     allow_other: bool,
@@ -60,6 +62,7 @@ impl Mount {
         MountBuilder {
             sources: Vec::new(),
             mountpoint: None,
+            kind: None,
             cache: None,
             attr_ttl: ATTR_TTL,
             allow_other: false,
@@ -118,6 +121,16 @@ impl MountBuilder {
         self
     }
 
+    /// The kind of all sources, by its name for `--type` of `fetchfs mount`: `index`, `webdav` or `file` for example. An
+    /// unknown one is refused by [`Self::spawn`].
+    ///
+    /// Default: the scheme of the URL says it, or the server's first answer.
+    #[doc(alias = "type")]
+    pub fn kind(mut self, name: impl Into<String>) -> MountBuilder {
+        self.kind = Some(name.into());
+        self
+    }
+
     /// The empty directory on which to mount.
     pub fn mountpoint(mut self, dir: impl Into<PathBuf>) -> MountBuilder {
         self.mountpoint = Some(dir.into());
@@ -172,6 +185,9 @@ impl MountBuilder {
         if sources.is_empty() {
             return Err(invalid("a mount needs a source".into()));
         }
+        if let Some(kind) = self.kind.as_ref().filter(|kind| !kinds().contains(&kind.as_str())) {
+            return Err(invalid(format!("kind: `{kind}` is none of {}", kinds().join(", "))));
+        }
         let Some(mountpoint) = self.mountpoint else {
             return Err(invalid("a mount needs a mountpoint".into()));
         };
@@ -180,11 +196,15 @@ impl MountBuilder {
             Some(cache) => cache,
             None => Cache::builder().open()?,
         };
+        for source in &sources {
+            cache.claim_server(&source.url)?;
+        }
         let engine = cache.engine;
         let config = MountConfig {
             attr_ttl: self.attr_ttl,
             allow_other: self.allow_other,
             umask: self.umask,
+            kind: self.kind,
             ..MountConfig::new(sources, mountpoint, engine.config().clone())
         };
         let run_file = claim(&config)?;
@@ -224,7 +244,8 @@ mod tests {
         let without_place = Mount::builder().source("http://127.0.0.1:1/");
         let no_url = builder().source("nothing");
         let no_place = builder().mountpoint(dir.path().join("none"));
-        for refused in [without_source, without_place, no_url, no_place] {
+        let no_kind = builder().kind("gopher");
+        for refused in [without_source, without_place, no_url, no_place, no_kind] {
             assert_eq!(refused.spawn().unwrap_err().kind(), ErrorKind::InvalidInput);
         }
     }

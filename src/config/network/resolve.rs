@@ -5,126 +5,27 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 
 use super::NetworkArgs;
-use crate::config::paths::{PathError, absolute, home};
+use super::error::NetworkError;
+use super::values::{self, header, read};
+use crate::config::paths::{absolute, home};
 use crate::config::source;
 use crate::http::{
-    AccessConfig, CookieError, CookieJar, HttpConfig, Login, MirrorConfig, Netrc, NetrcError, Origin, Protocol,
-    ProxyChoice, Secret, TlsConfig, TokenSource,
+    AccessConfig, HttpConfig, Login, MirrorConfig, Netrc, Origin, Protocol, ProxyChoice, Secret, TlsConfig, TokenSource,
 };
 use crate::source::SourceSpec;
-
-/// Headers that only fetchfs itself can set correctly.
-const OWN_HEADERS: [&str; 9] = [
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "if-match",
-    "if-range",
-    "range",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// What is wrong with the options about servers. Contains no secret.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NetworkError {
-    /// A file can't be read.
-    #[error("can't read {option} {}: {error}", path.display())]
-    File {
-        /// The option that names it.
-        option: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
-    /// A netrc file is malformed.
-    #[error("{} is not a netrc file: {error}", path.display())]
-    Netrc {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: NetrcError,
-    },
-    /// A cookie file is malformed.
-    #[error("{} is not a cookie file: {error}", path.display())]
-    Cookies {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: CookieError,
-    },
-    /// A header is malformed.
-    #[error("--header: not a header; write `NAME: VALUE`, or @FILE with one in each line")]
-    Header,
-    /// A header that fetchfs sets itself.
-    #[error("--header: `{0}` is set by fetchfs and can't be overridden")]
-    OwnHeader(String),
-    /// The User-Agent has invalid characters.
-    #[error("--user-agent: has a character that is not allowed in a header")]
-    UserAgent,
-    /// A password without a user.
-    #[error("--password-file: the user name is missing; give it with --login, or in the URL: https://USER@HOST/")]
-    NoUser,
-    /// A user without a password.
-    #[error("--login: the password is missing; give a --password-file, or write NAME:PASSWORD")]
-    NoPassword,
-    /// A mirror that is not an http(s) URL. Without secrets.
-    #[error("--mirror: `{0}` is not a URL that begins with http:// or https://")]
-    NoMirror(String),
-    /// A mirror's URL with a user.
-    #[error("--mirror: {0}: credentials are never sent to a mirror; write its URL without a user")]
-    MirrorLogin(String),
-    /// A mirror for several sources.
-    #[error("--mirror needs exactly one source, but there are {0}; mount them separately")]
-    MirrorOfSeveral(usize),
-    /// One secret for several servers.
-    #[error(
-        "{option} is for one server, but the sources are on {first} and {second}; mount them separately, or use \
-         --netrc-file"
-    )]
-    SeveralServers {
-        /// The option.
-        option: &'static str,
-        /// A server.
-        first: String,
-        /// Another one.
-        second: String,
-    },
-    /// A path can't be resolved.
-    #[error(transparent)]
-    Path(#[from] PathError),
-}
-
-impl NetworkError {
-    /// Returns true if the command line is wrong, false if a file is.
-    pub(crate) fn is_usage(&self) -> bool {
-        !matches!(
-            self,
-            Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. } | Self::Path(_)
-        )
-    }
-}
 
 impl NetworkArgs {
     /// The client's configuration for these sources. `timeout` and `max_connections` come from other options.
     pub(in crate::config) fn resolve(self, sources: &[SourceSpec]) -> Result<HttpConfig, NetworkError> {
         self.refuse_several_servers(sources)?;
         let (netrc, mirrors) = (self.netrc()?, self.mirrors(sources)?);
-        let cookies = match &self.cookie_file {
-            None => CookieJar::default(),
-            Some(path) => CookieJar::parse(&read("--cookie-file", path)?).map_err(|error| NetworkError::Cookies {
-                path: path.clone(),
-                error,
-            })?,
-        };
+        let cookies = self.cookie_file.as_deref().map(values::cookies).transpose()?;
         let defaults = HttpConfig::default();
         let user_agent = self.user_agent.clone().unwrap_or(defaults.user_agent.clone());
-        HeaderValue::from_str(&user_agent).map_err(|_| NetworkError::UserAgent)?;
+        values::check_user_agent(&user_agent)?;
         Ok(HttpConfig {
             connect_timeout: self.connect_timeout,
             user_agent,
@@ -146,7 +47,7 @@ impl NetworkArgs {
                 },
                 netrc,
             },
-            cookies,
+            cookies: cookies.unwrap_or_default(),
             mirrors,
             tls: TlsConfig {
                 ca_cert: self.ca_cert.map(absolute).transpose()?,
@@ -215,8 +116,7 @@ impl NetworkArgs {
             None => None,
         };
         let Some(path) = path else { return Ok(Netrc::default()) };
-        let text = read("the netrc file", &path)?;
-        Netrc::parse(&text).map_err(|error| NetworkError::Netrc { path, error })
+        values::netrc(&path)
     }
 
     fn login(&self, sources: &[SourceSpec], netrc: &Netrc) -> Result<Option<Login>, NetworkError> {
@@ -275,22 +175,9 @@ impl NetworkArgs {
 /// Adds a header in the form `NAME: VALUE`.
 fn add(headers: &mut HeaderMap, line: &str) -> Result<(), NetworkError> {
     let (name, value) = line.split_once(':').ok_or(NetworkError::Header)?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| NetworkError::Header)?;
-    if OWN_HEADERS.contains(&name.as_str()) {
-        return Err(NetworkError::OwnHeader(name.to_string()));
-    }
-    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| NetworkError::Header)?;
-    value.set_sensitive(true);
+    let (name, value) = header(name, value)?;
     headers.append(name, value);
     Ok(())
-}
-
-fn read(option: &'static str, path: &Path) -> Result<String, NetworkError> {
-    std::fs::read_to_string(path).map_err(|error| NetworkError::File {
-        option,
-        path: path.to_owned(),
-        error,
-    })
 }
 
 fn decode(text: &str) -> String {

@@ -31,6 +31,13 @@ pub struct AccessConfig {
     pub headers: HeaderMap,
 }
 
+impl AccessConfig {
+    /// Returns true if there are credentials for a single server. Those of a netrc file are each for its own host.
+    pub(crate) fn is_for_one_server(&self) -> bool {
+        self.login.is_some() || self.token.is_some() || !self.headers.is_empty()
+    }
+}
+
 /// All credentials, by origin. No `Debug`, so that no log can show them.
 pub(crate) struct Access {
     config: AccessConfig,

@@ -163,17 +163,17 @@ impl Requester {
         let mut renewals = 0;
         loop {
             let (mut response, shown) = self.ask(class, request, &url).await.map_err(fail)?;
-            if response.status() == StatusCode::UNAUTHORIZED && renewals < MOST_RENEWALS {
-                if self
+            if response.status() == StatusCode::UNAUTHORIZED
+                && renewals < MOST_RENEWALS
+                && self
                     .access
                     .renew(&url, &shown, response.headers())
                     .await
                     .map_err(fail)?
-                {
-                    response.finish().await;
-                    renewals += 1;
-                    continue;
-                }
+            {
+                response.finish().await;
+                renewals += 1;
+                continue;
             }
             let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
             return Ok(Answer { url, head, response });
