@@ -11,7 +11,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::directory::Row;
 use super::field::{Field, RawText};
-use super::json::{Document, other};
+use super::reading::{Document, other};
 use crate::source::EntryKind;
 
 /// The shape of the objects.

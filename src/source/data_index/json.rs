@@ -2,19 +2,17 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::array::Elements;
-use super::directory::{Directory, Row};
+use super::directory::Directory;
 use super::object::Members;
+use super::reading::{Document, other};
 use super::{Failure, NotAListing};
 
 /// Reads a document whose first character is `[` or `{`.
 pub(super) fn read(body: &[u8], directory: &mut Directory) -> Result<(), Failure> {
-    let mut document = Document {
-        directory,
-        failure: None,
-    };
+    let mut document = Document::new(directory);
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let read = (&mut document)
         .deserialize(&mut deserializer)
@@ -27,32 +25,6 @@ pub(super) fn read(body: &[u8], directory: &mut Directory) -> Result<(), Failure
             language: "JSON",
             error: error.to_string(),
         })),
-    }
-}
-
-/// The failure for JSON of another shape.
-pub(super) fn other(why: impl fmt::Display) -> Failure {
-    Failure::Not(NotAListing::OtherJson(why.to_string()))
-}
-
-/// A document that is being read.
-///
-/// serde's errors are texts, so the failure itself is kept here, and serde's error only ends the reading.
-pub(super) struct Document<'a> {
-    directory: &'a mut Directory,
-    failure: Option<Failure>,
-}
-
-impl Document<'_> {
-    /// Adds a name to the listing.
-    pub(super) fn add<E: Error>(&mut self, row: Row) -> Result<(), E> {
-        self.directory.add(row).or_else(|error| self.fail(error.into()))
-    }
-
-    /// Ends the reading with this failure.
-    pub(super) fn fail<T, E: Error>(&mut self, failure: Failure) -> Result<T, E> {
-        self.failure = Some(failure);
-        Err(E::custom("the reading ends"))
     }
 }
 

@@ -24,6 +24,7 @@ mod directory;
 mod field;
 mod json;
 mod object;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod xml;

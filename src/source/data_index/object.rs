@@ -13,7 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::directory::Row;
 use super::field::{Field, RawText};
-use super::json::{Document, other};
+use super::reading::{Document, other};
 use crate::source::EntryKind;
 
 /// What was found in the object so far.

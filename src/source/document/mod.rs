@@ -14,6 +14,7 @@
 //! - A document that can't be read to its end has no tree: half of it could mean that the rest is gone.
 
 pub(crate) mod address;
+mod format;
 mod nested;
 mod source;
 mod tree;
@@ -26,7 +27,8 @@ use url::Url;
 
 use super::{LeftOut, Name, PATH_MAX, Published};
 use crate::origin::Metadata;
-pub(crate) use source::{DocumentSource, Format, Recognition};
+pub(crate) use format::{Format, Recognition};
+pub(crate) use source::DocumentSource;
 pub(crate) use tree::DocumentTree;
 
 /// A file that a document names.
