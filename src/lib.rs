@@ -125,6 +125,6 @@ pub mod internals {
     pub use crate::origin::{Client, Content, ListedSize};
     #[cfg(any(test, fuzzing))]
     pub use crate::source::fuzzing as documents;
-    pub use crate::source::{ListingConfig, data_index, index_page, webdav};
+    pub use crate::source::{ListingConfig, data_index, index_page, s3, webdav};
     pub use crate::util::events;
 }

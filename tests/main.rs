@@ -47,6 +47,7 @@ mod reading;
 mod real_servers;
 mod responses;
 mod retries;
+mod s3;
 mod scheduling;
 mod security;
 mod server_limits;

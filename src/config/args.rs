@@ -13,6 +13,7 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use super::file::{ConfigFile, FileError};
 use super::network::NetworkArgs;
 use super::options::OPTIONS_ID;
+use super::s3::S3Args;
 use super::{source, units};
 use crate::cache::quota::Share;
 use crate::source::registry;
@@ -41,7 +42,7 @@ Examples:
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
 )]
 pub(crate) struct MountArgs {
-    /// The URL of a directory (http, https; dav, davs for WebDAV) or of a file; or @FILE
+    /// The URL of a directory (http, https; dav, davs for WebDAV; s3) or of a file; or @FILE
     ///
     /// Several sources become several names at the top of the mount. A file has one source in each line. This keeps a
     /// secret URL out of the command line and the mount table.
@@ -167,6 +168,9 @@ pub(crate) struct MountArgs {
 
     #[command(flatten)]
     pub(super) network: NetworkArgs,
+
+    #[command(flatten)]
+    pub(super) s3: S3Args,
 
     /// Name single files by Content-Disposition instead of by their URLs
     ///

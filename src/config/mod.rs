@@ -12,6 +12,7 @@ mod network;
 mod options;
 mod paths;
 mod resolve;
+mod s3;
 mod source;
 mod units;
 

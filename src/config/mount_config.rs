@@ -9,6 +9,7 @@ use nix::unistd::{getegid, geteuid};
 use super::source::shown;
 use crate::cache::quota::Share;
 use crate::http::HttpConfig;
+use crate::source::s3::S3Config;
 use crate::source::{ListingConfig, SourceSpec};
 
 /// Default of [`MountConfig::attr_ttl`].
@@ -77,6 +78,8 @@ pub(crate) struct MountConfig {
     pub listings: ListingConfig,
     /// Countries whose mirrors in a Metalink are preferred, in lower case, the most preferred first.
     pub metalink_locations: Vec<String>,
+    /// How S3 is reached.
+    pub s3: S3Config,
     /// How long listings and attributes are used without a new request; zero means not at all. Default: 10 s.
     pub attr_ttl: Duration,
     /// True if single files get the names that their servers give them (Content-Disposition).
@@ -115,6 +118,7 @@ impl MountConfig {
             engine,
             listings: ListingConfig::default(),
             metalink_locations: Vec::new(),
+            s3: S3Config::default(),
             attr_ttl: ATTR_TTL,
             content_disposition: false,
             allow_other: false,

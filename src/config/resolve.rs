@@ -12,6 +12,7 @@ use super::file::{ConfigFile, FileError};
 use super::mount_config::{EngineConfig, MountConfig};
 use super::network::NetworkError;
 use super::paths::{PathError, absolute, cache_dir};
+use super::s3::{S3Error, refuse_mirrors};
 use super::source::{self, SourceError};
 use crate::http::HttpConfig;
 use crate::source::ListingConfig;
@@ -31,6 +32,9 @@ pub(crate) enum ConfigError {
     /// The options about servers contradict each other, or a file that they name can't be used.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The options about S3 can't be used.
+    #[error(transparent)]
+    S3(#[from] S3Error),
     /// A path can't be resolved.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -41,7 +45,7 @@ impl ConfigError {
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Self::Source(error) => error.is_usage(),
-            Self::OneOfTwo(_) => true,
+            Self::OneOfTwo(_) | Self::S3(_) => true,
             Self::Network(error) => error.is_usage(),
             Self::File(error) => error.is_usage(),
             Self::Path(_) => false,
@@ -85,6 +89,8 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         .flat_map(|all| all.split(','))
         .map(str::to_owned)
         .collect();
+    refuse_mirrors(&sources, &args.network.mirror)?;
+    let s3 = args.s3.resolve()?;
     let http = HttpConfig {
         timeout: args.timeout,
         max_connections: args.max_connections.into(),
@@ -112,6 +118,7 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         },
         listings,
         metalink_locations,
+        s3,
         attr_ttl: args.attr_ttl,
         content_disposition: args.content_disposition,
         allow_other: args.allow_other,

@@ -104,6 +104,7 @@ impl Prepared {
             listings: config.listings,
             ttl: config.attr_ttl,
             metalink_locations: config.metalink_locations.clone(),
+            s3: config.s3.clone(),
         };
         let sources = Sources::new(engine.client(), &sources, config.kind.as_deref());
         let top = ask_sources(config, engine, &sources)?;

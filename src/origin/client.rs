@@ -35,6 +35,7 @@ use super::{
     request::{
         body::Body,
         requester::{Request, Requester},
+        signers::Signer,
     },
     responsiveness::Responsiveness,
     version_aliases::VersionAliases,
@@ -97,6 +98,11 @@ impl Client {
     /// Only for URLs that the user gave, never for a link or redirect from a server.
     pub fn adopt(&self, url: Url) -> Url {
         self.requester().access.adopt(url)
+    }
+
+    /// Signs requests for what is below a directory, whose path ends in `/`. Not for a target of a redirect to elsewhere.
+    pub(crate) fn sign_below(&self, directory: &Url, signer: Signer) {
+        self.requester().signers.add(directory, signer);
     }
 
     /// Returns true if a proxy is set. Then a failed connection may be the proxy's.

@@ -82,6 +82,13 @@ impl SourceError {
         }
     }
 
+    /// A source has no answer for `url`, for this reason.
+    pub(crate) fn of(kind: SourceErrorKind, url: &Url, reason: impl Into<String>) -> SourceError {
+        let (url, reason) = (redact(url), reason.into());
+        let cause = Cause::Source { url, reason };
+        SourceError { kind, cause }
+    }
+
     /// The kind of failure.
     pub(crate) fn kind(&self) -> SourceErrorKind {
         self.kind

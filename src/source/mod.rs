@@ -30,6 +30,7 @@ mod m3u;
 mod metalink;
 mod name_index;
 pub(crate) mod registry;
+pub mod s3;
 mod segment;
 mod web_index;
 pub mod webdav;
@@ -53,6 +54,7 @@ pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;
 pub(crate) use registry::{Opened, SourceSpec, Sources};
+use s3::S3Config;
 pub(crate) use web_index::INDEX;
 
 /// A future that a [`Source`] returns: boxed, because the kind of source is chosen at run time.
@@ -90,6 +92,8 @@ pub(crate) struct SourceConfig {
     pub ttl: Duration,
     /// Countries whose mirrors in a Metalink are preferred, in lower case, the most preferred first. Default: none.
     pub metalink_locations: Vec<String>,
+    /// How S3 is reached.
+    pub s3: S3Config,
 }
 
 impl Default for SourceConfig {
@@ -98,6 +102,7 @@ impl Default for SourceConfig {
             listings: ListingConfig::default(),
             ttl: Duration::from_secs(10),
             metalink_locations: Vec::new(),
+            s3: S3Config::default(),
         }
     }
 }
@@ -114,6 +119,15 @@ pub(crate) const NO_INDEX_PAGE: &str = "it is not an index page; a directory nee
 pub(crate) trait Source: Send + Sync + 'static {
     /// The name of its kind, which stored listings have.
     fn kind(&self) -> &'static str;
+
+    /// The URL of HTTP that a URL named by the user stands for. Called once for each source, before anything else, and
+    /// asks no server.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn address(&self, url: &Url) -> Result<Url, SourceError> {
+        Ok(url.clone())
+    }
 
     /// Finds out what is at a URL that the user has named. `None` if the answer is not of this kind; not if the user
     /// has named the kind.

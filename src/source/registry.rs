@@ -13,6 +13,7 @@ use url::Url;
 use super::asked::Asked;
 use super::document::{DocumentSource, Format};
 use super::file::{FILE, SingleFile};
+use super::s3::{Buckets, S3};
 use super::web_index::{INDEX, WebIndex};
 use super::webdav::{Collections, WEBDAV};
 use super::{Found, NO_INDEX_PAGE, Source, SourceConfig, SourceError, SourceErrorKind};
@@ -32,7 +33,7 @@ struct Kind {
 }
 
 /// All kinds, in the order in which they are asked about an answer. The last one takes anything.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind {
         // Before index pages, because there is one of each item.
         name: archive::FORMAT.kind,
@@ -69,6 +70,12 @@ const KINDS: [Kind; 7] = [
         schemes: WEB,
         own_schemes: &[("dav", "http"), ("davs", "https")],
         new: |client, config| Arc::new(Collections::new(client.clone(), config.listings)),
+    },
+    Kind {
+        name: S3,
+        schemes: &[S3],
+        own_schemes: &[("s3", "s3")],
+        new: |client, config| Arc::new(Buckets::new(client.clone(), config.listings, config.s3.clone())),
     },
     Kind {
         name: FILE,
@@ -172,8 +179,22 @@ impl Sources {
         let named = spec.kind.filter(|_| !self.is_named);
         self.kinds.iter().filter(move |(kind, _)| match named {
             Some(named) => kind.name == named,
-            None => kind.schemes.contains(&scheme.as_str()),
+            None => kind.schemes.contains(&scheme.as_str()) || spec.kind == Some(kind.name),
         })
+    }
+
+    /// The source by the URL of its requests. A kind with URLs of its own is then the source's.
+    ///
+    /// # Errors
+    /// If no kind that the mount may have has such URLs, or the kind finds a fault in it.
+    pub(crate) fn resolve(&self, spec: SourceSpec) -> Result<SourceSpec, SourceError> {
+        let Some((kind, source)) = self.fitting(&spec).next() else {
+            let why = "--type names a kind that has no such URLs";
+            return Err(SourceError::of(SourceErrorKind::BadAnswer, &spec.url, why));
+        };
+        let url = source.address(&spec.url)?;
+        let kind = if url == spec.url { spec.kind } else { Some(kind.name) };
+        Ok(SourceSpec { url, kind })
     }
 
     /// The source of a file that no listing has; of a scheme without a kind, a source that lists nothing.
@@ -210,8 +231,11 @@ impl Sources {
         if !is_named && spec.url.path().ends_with('/') {
             return None;
         }
-        let (kind, _) = self.fitting(spec).find(|(kind, _)| kind.name == FILE)?;
-        Some((kind.name, self.of_file(&spec.url)))
+        let has_files = |(kind, _): &&(Kind, _)| matches!(kind.name, FILE | S3);
+        match self.fitting(spec).find(has_files)? {
+            (kind, _) if kind.name == FILE => Some((kind.name, self.of_file(&spec.url))),
+            (kind, source) => Some((kind.name, Arc::clone(source))),
+        }
     }
 
     /// Finds out what is at a URL that the user has named, by the answers from `there`: the URL itself, or its URL on a
@@ -339,7 +363,10 @@ mod tests {
             let kinds: Vec<_> = directories.into_iter().map(|(_, kind, _)| kind).collect();
             (kinds, sources.stored_file(&spec(url)).is_some())
         };
-        let directories: Vec<_> = kinds().into_iter().filter(|kind| *kind != FILE).collect();
+        let directories: Vec<_> = kinds()
+            .into_iter()
+            .filter(|kind| *kind != FILE && *kind != S3)
+            .collect();
         assert_eq!(stored("http://h/x", None), (directories.clone(), true));
         assert_eq!(stored("http://h/x/", None), (directories, false));
         assert_eq!(stored("http://h/x/", Some("file")), (vec![], true));
@@ -360,7 +387,10 @@ mod tests {
     fn own_scheme_names_the_kind() {
         for (name, requests) in KINDS.iter().flat_map(|kind| kind.own_schemes) {
             let named = spec(&format!("{name}://us:pw@Host/a%20b"));
-            assert_eq!(named.url.as_str(), format!("{requests}://us:pw@host/a%20b"));
+            assert_eq!(
+                named.url.as_str().to_lowercase(),
+                format!("{requests}://us:pw@host/a%20b")
+            );
             assert!(named.kind.is_some());
         }
         assert_eq!(spec("HTTP://h").kind, None);

@@ -49,7 +49,9 @@ fn fetchfs_in_pid_namespace() -> Command {
 }
 
 fn clean(mut command: Command) -> Command {
-    let foreign = |name: &str| name.starts_with("FETCHFS_") || name.to_ascii_lowercase().ends_with("_proxy");
+    let foreign = |name: &str| {
+        name.starts_with("FETCHFS_") || name.starts_with("AWS_") || name.to_ascii_lowercase().ends_with("_proxy")
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(foreign) {
             command.env_remove(name);

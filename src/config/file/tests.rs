@@ -116,6 +116,7 @@ fn every_kind_of_value_is_known() {
         {
             let texts = [
                 "DIR", "FILE", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND", "COUNTRY",
+                "REGION",
             ];
             assert!(
                 texts.contains(&placeholder.as_str()),

@@ -9,3 +9,4 @@ pub(super) mod file_headers;
 pub(super) mod redirect_chain;
 pub(super) mod redirects;
 pub(super) mod requester;
+pub(super) mod signers;

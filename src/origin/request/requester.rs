@@ -21,6 +21,7 @@ use super::{
     exchange::{Exchange, Response, exchange},
     file_headers::FileHeaders,
     redirects::Redirects,
+    signers::Signers,
 };
 use crate::{
     http::{
@@ -122,6 +123,7 @@ pub(crate) struct Requester {
     pub(crate) redirects: Redirects,
     pub(crate) healths: PerOrigin<Health>,
     pub(crate) file_headers: FileHeaders,
+    pub(crate) signers: Signers,
 }
 
 impl Requester {
@@ -139,6 +141,7 @@ impl Requester {
             redirects: Redirects::default(),
             healths: PerOrigin::new(Health::new),
             file_headers: FileHeaders::default(),
+            signers: Signers::default(),
         })
     }
 
@@ -199,7 +202,7 @@ impl Requester {
             let speech = self.connections.speech(url, self.access.is_home(url));
             let wire = lease.wire(speech, || self.connections.wire(speech));
             let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
-            let mut request = wire.client.request(method.clone(), url.clone());
+            let mut request = wire.client.request(method.clone(), self.signers.sent(method, url));
             let dial = wire.begin();
             if let Some(cookies) = self.config.cookies.header(url, SystemTime::now()) {
                 request = request.header(header::COOKIE, secret(&cookies)?);

@@ -172,7 +172,10 @@ impl Top {
     ) -> Result<Top, TopError> {
         let is_alone = specs.len() == 1;
         let mut names: Vec<(Name, TopEntry)> = Vec::with_capacity(specs.len());
-        for SourceSpec { url, kind } in specs {
+        for spec in specs {
+            let asked = spec.url.clone();
+            let spec = sources.resolve(spec);
+            let SourceSpec { url, kind } = spec.map_err(|error| TopError::of(error, client, &asked))?;
             let url = client.adopt(url);
             client.call_directory(&url);
             let spec = SourceSpec { url, kind };

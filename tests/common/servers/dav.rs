@@ -81,6 +81,20 @@ impl WebServer {
         })
     }
 
+    /// `rclone serve s3`, where the directories of the root are buckets. It asks for no signature.
+    #[track_caller]
+    pub fn rclone_s3(root: &Path) -> WebServer {
+        WebServer::start("rclone", |home, port| {
+            let mut command = Command::new(python_server("rclone"));
+            command
+                .args(["serve", "s3", "--config", "/dev/null", "--read-only"])
+                .args(["--addr", &format!("127.0.0.1:{port}")])
+                .arg(root);
+            command.env("HOME", home).env("XDG_CACHE_HOME", home);
+            command
+        })
+    }
+
     /// WsgiDAV. It has index pages.
     #[track_caller]
     pub fn wsgidav(root: &Path) -> WebServer {
