@@ -197,13 +197,14 @@ impl Sources {
         Ok(SourceSpec { url, kind })
     }
 
-    /// The source of a file that no listing has; of a scheme without a kind, a source that lists nothing.
+    /// The source of a file that no listing has. It may turn out to be a directory, which index pages show; of a scheme
+    /// without them, it does not.
     pub(crate) fn of_file(&self, url: &Url) -> Arc<dyn Source> {
         let spec = SourceSpec {
             url: url.clone(),
             kind: None,
         };
-        match self.fitting(&spec).next() {
+        match self.fitting(&spec).find(|(kind, _)| kind.name == INDEX) {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
         }
@@ -371,6 +372,21 @@ mod tests {
         assert_eq!(stored("http://h/x/", None), (directories, false));
         assert_eq!(stored("http://h/x/", Some("file")), (vec![], true));
         assert_eq!(stored("http://h/x", Some("index")), (vec!["index"], false));
+    }
+
+    #[test]
+    fn file_without_listing_may_be_an_index_page() {
+        let client = Client::new(HttpConfig::default()).unwrap();
+        for (kind, expected) in [
+            (None, INDEX),
+            (Some(INDEX), INDEX),
+            (Some(FILE), FILE),
+            (Some(WEBDAV), FILE),
+        ] {
+            let sources = Sources::new(&client, &SourceConfig::default(), kind);
+            let url = Url::parse("http://h/x").unwrap();
+            assert_eq!(sources.of_file(&url).kind(), expected);
+        }
     }
 
     #[tokio::test]
