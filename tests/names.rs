@@ -165,7 +165,10 @@ fn type_says_what_a_source_is() {
         assert_eq!(status[0]["kinds"], serde_json::json!([kind]));
     }
     let refused = run(fetchfs().args(["mount", "--type", "ftp", &origin.url("/pub/"), "/mnt"]));
-    assert!(refused.err.contains(" index,") && refused.err.contains(" file]"), "{refused:?}");
+    assert!(
+        refused.err.contains(" index,") && refused.err.contains(" file]"),
+        "{refused:?}"
+    );
 }
 
 #[test]
