@@ -17,6 +17,9 @@ use crate::control::protocol::{Hello, Request};
 /// Maximum length of what a daemon says before the end: its greeting, in bytes.
 const LONGEST: usize = 4096;
 
+/// Maximum time to wait for the greeting. A stuck daemon sends none, and is unmounted all the same.
+const GREETING: Duration = Duration::from_secs(2);
+
 /// Waits for the end of a mount.
 pub(super) struct Ending<'a> {
     daemon: &'a Daemon,
@@ -26,13 +29,26 @@ pub(super) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    /// Asks to be told of the end. Call it before the unmount.
+    /// Asks to be told of the end, and waits for the greeting: the mount's end may close the connection before it. Call it
+    /// before the unmount.
     pub(super) fn of(daemon: &'a Daemon) -> Ending<'a> {
-        Ending {
+        let mut ending = Ending {
             connection: ask(daemon.address()).ok(),
             daemon,
             heard: Vec::new(),
+        };
+        let deadline = Instant::now() + GREETING;
+        while !ending.heard.contains(&b'\n') {
+            let Some(connection) = &ending.connection else { break };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut watched = [PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut watched, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => break,
+                _ if !ending.hear() => ending.connection = None,
+                _ => {}
+            }
         }
+        ending
     }
 
     /// Waits until the process has ended, or goes on without the mount; returns false after `patience`.
