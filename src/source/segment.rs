@@ -1,11 +1,33 @@
-//! Decodes a name from the last segment of a URL's path.
+//! Names as the last segments of URLs' paths.
 //!
-//! This is percent-decoding, with an exception for one server. Python's `http.server` writes a byte that is not UTF-8
+//! [`decode`] is percent-decoding, with an exception for one server. Python's `http.server` writes a byte that is not UTF-8
 //! in its own way: the byte `E9` becomes the lone surrogate U+DCE9 (PEP 383), and that is encoded like a character, as
 //! `%ED%B3%A9`. UTF-8 has no surrogates, so those three bytes can mean nothing else and are decoded to the single one.
 //! Only the name is: the URL keeps what the server wrote, and answers to.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+
+/// Bytes of a name that must be escaped to be one segment of a URL's path: those of the WHATWG URL standard's path
+/// percent-encode set, `%` itself, and what separates segments (`/`, and `\\`, which is the same in URLs of HTTP).
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+/// The segment for a name, which [`decode`] gives back. `.` and `..` are not escaped: they are no names.
+pub(in crate::source) fn encode(name: &[u8]) -> String {
+    percent_encode(name, ESCAPED).to_string()
+}
 
 /// The bytes of the name in `segment`. Any bytes: the caller decides whether to show them.
 pub(in crate::source) fn decode(segment: &str) -> Vec<u8> {

@@ -1,27 +1,9 @@
 //! The directory whose listing is read: makes the URLs of its names.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use url::Url;
 
 use crate::source::listing_builder::{ListingBuilder, TooManyNames};
-use crate::source::{EntryKind, ListedTime, Listing, ListingConfig};
-
-/// Bytes of a name that must be escaped to be one segment of a URL's path: those of the WHATWG URL standard's path
-/// percent-encode set, `%` itself, and what separates segments (`/`, and `\`, which is the same in URLs of HTTP).
-const ESCAPED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'}');
+use crate::source::{EntryKind, ListedTime, Listing, ListingConfig, segment};
 
 /// What a document says of one name of the directory.
 pub(super) struct Row {
@@ -63,7 +45,7 @@ impl Directory {
             return self.builder.refuse();
         }
         let slash = if row.kind == EntryKind::Directory { "/" } else { "" };
-        let mut url = format!("{}{}{slash}", self.base, percent_encode(&row.name, ESCAPED));
+        let mut url = format!("{}{}{slash}", self.base, segment::encode(&row.name));
         if let Some(query) = &row.query {
             if !self.query_links {
                 return self.builder.leave_out(|left_out| &mut left_out.queries);

@@ -76,7 +76,30 @@ fn head(server: &str, page: &str) -> Head {
     }
 }
 
+/// Servers whose listings in JSON are recorded beside their pages, and how the table calls them.
+const IN_JSON: [(&str, &str); 7] = [
+    ("caddy", "caddy, JSON"),
+    ("copyparty", "copyparty, JSON"),
+    ("dufs", "dufs, JSON"),
+    ("fastify", "fastify, JSON"),
+    ("fastify-extended", "fastify, extended JSON"),
+    ("lighttpd", "lighttpd 1.4.85, JSON"),
+    ("sws", "sws, JSON"),
+];
+
+/// The listing that the recorded server sent in JSON.
+fn read_json(server: &str, page: &str) -> Result<Listing, String> {
+    let url = Url::parse(PAGE).unwrap();
+    let file = folder().join(format!("json/{server}.{page}.json"));
+    let body = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let read = data_index::parse(&url, &body, &ListingConfig::default()).ok_or("not JSON")?;
+    read.map_err(|error| error.to_string())
+}
+
 fn read_page(server: &str, page: &str) -> Result<Listing, String> {
+    if let Some((file, _)) = IN_JSON.iter().find(|(_, name)| *name == server) {
+        return read_json(file, page);
+    }
     let head = head(server, page);
     if head.status != "200" {
         return Err(format!("status {}", head.status));
@@ -106,6 +129,7 @@ fn servers() -> BTreeSet<String> {
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     names
         .filter_map(|name| name.strip_suffix(".root.head").map(str::to_owned))
+        .chain(IN_JSON.map(|(_, name)| name.to_owned()))
         .collect()
 }
 
@@ -237,7 +261,7 @@ impl Reading {
 }
 
 /// Remarks that the pages do not show.
-const REMARKS: [(&str, &str); 14] = [
+const REMARKS: [(&str, &str); 19] = [
     (
         "apache-aptmirror",
         "another directory, which is read: a text above its table is no part of it",
@@ -247,9 +271,14 @@ const REMARKS: [(&str, &str); 14] = [
     ("apache-plain", "it shows neither sizes nor dates"),
     (
         "copyparty",
-        "coloured text for what is no browser; its plain pages are asked for with `?b`",
+        "coloured text for what is no browser; JSON is asked for instead",
     ),
     ("copyparty-moz", "likewise"),
+    ("dufs", "its pages without scripts; JSON is asked for instead"),
+    ("dufs-all", "likewise"),
+    ("caddy", "JSON comes instead, because it is accepted"),
+    ("caddy-gzip", "likewise"),
+    ("caddy2.11", "likewise"),
     ("fancyindex-time1", "years of two digits are not read"),
     ("lighttpd-excl", "it hides what it is configured to"),
     ("pypiserver", "a home page, whose two links are read"),
