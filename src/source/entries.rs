@@ -373,6 +373,16 @@ impl Entries {
         }
     }
 
+    /// Changes what the source publishes of the file at this position.
+    pub(super) fn set_published(&mut self, position: usize, published: Option<Arc<Published>>) {
+        // `push` admits no more entries than a u32 can count.
+        let position = position as u32;
+        match published {
+            Some(published) => drop(self.published.insert(position, published)),
+            None => drop(self.published.remove(&position)),
+        }
+    }
+
     /// Changes the kind and the URL of the entry at this position. Returns false if there is no room.
     #[must_use]
     pub(crate) fn replace(&mut self, position: usize, kind: EntryKind, url: &Url) -> bool {

@@ -66,26 +66,37 @@ impl ListingBuilder {
         let Some(name) = Name::new(name) else {
             return self.refuse();
         };
-        match self.names.find(&name, &self.entries) {
-            Ok(index) => self.repeat(index, &url, kind, modified),
-            Err(_) if self.is_full() => return Err(TooManyNames),
+        let entry = Entry {
+            name,
+            url,
+            kind,
+            modified,
+            published: None,
+        };
+        self.add_entry(&entry).map(drop)
+    }
+
+    /// Adds an entry. Returns true if its name is new; the rules for one that is not are those of [`Self::add`].
+    ///
+    /// # Errors
+    /// If the limit of names is exceeded.
+    pub(in crate::source) fn add_entry(&mut self, entry: &Entry) -> Result<bool, TooManyNames> {
+        match self.names.find(&entry.name, &self.entries) {
+            Ok(index) => {
+                self.repeat(index, &entry.url, entry.kind, entry.modified);
+                Ok(false)
+            }
+            Err(_) if self.is_full() => Err(TooManyNames),
             Err(key) => {
                 let index = self.entries.len();
-                let entry = Entry {
-                    name,
-                    url,
-                    kind,
-                    modified,
-                    published: None,
-                };
-                if !self.entries.push(&entry) {
+                if !self.entries.push(entry) {
                     return Err(TooManyNames);
                 }
                 self.entries.set_tag(index, tag);
                 self.names.insert(key, index);
+                Ok(true)
             }
         }
-        Ok(())
     }
 
     /// Counts a name that can't be shown.

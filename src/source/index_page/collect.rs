@@ -7,6 +7,7 @@
 //! on a hand-written page.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
@@ -15,7 +16,7 @@ use super::link::{Child, Reason};
 use super::row::Facts;
 use crate::source::date::{self, Order};
 use crate::source::name_index::NameIndex;
-use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name};
+use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name, Published};
 
 /// A table, a list or a `<pre>`; number 0 is everything outside of these.
 pub(super) type Place = u32;
@@ -129,12 +130,19 @@ impl Collection {
         } else {
             EntryKind::File(size)
         };
+        let published = child.hash.filter(|_| !child.directory).map(|hash| {
+            Arc::new(Published {
+                hashes: vec![hash],
+                ..Published::default()
+            })
+        });
         let index = match self.names.find(&name, &self.entries) {
             Ok(index) => {
                 if !self.replace(index, &child.url, kind, standing) {
                     self.contradict(index, &child.url, kind, standing);
                     return Ok(());
                 }
+                self.entries.set_published(index, published);
                 index
             }
             Err(_) if is_full => return Err(TooMany),
@@ -145,7 +153,7 @@ impl Collection {
                     url: child.url,
                     kind,
                     modified: None,
-                    published: None,
+                    published,
                 };
                 if !self.entries.push(&entry) {
                     return Err(TooMany);

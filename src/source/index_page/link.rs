@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::origin::{Hash, HashAlgorithm};
 use crate::source::{ListingConfig, segment};
 
 /// The target of a link on an index page.
@@ -24,6 +25,8 @@ pub(super) enum Link {
     Parent,
     /// The page itself, sorted differently (`?C=N;O=D`, `?sort=size&order=asc`).
     Sorted,
+    /// Another page of the same listing, and its number (`?page=2`).
+    Paged(Url, u32),
     /// A page elsewhere on the same origin that is not a directory above this one, and has no name.
     Away,
     /// Anything else.
@@ -50,6 +53,8 @@ pub(super) struct Child {
     pub(super) directory: bool,
     /// True if it is not below the page.
     pub(super) external: bool,
+    /// The hash in the link's fragment (`#sha256=…`, PEP 503).
+    pub(super) hash: Option<Hash>,
 }
 
 /// The page whose links are resolved.
@@ -117,6 +122,10 @@ impl Page {
         if url.path() == self.url.path() {
             return match url.query() {
                 Some(query) if sorts(query) => Link::Sorted,
+                Some(query) if let Some(number) = self.number_of(query) => {
+                    url.set_fragment(None);
+                    Link::Paged(url, number)
+                }
                 // `?path=sub`: only the page shows the name.
                 Some(query) if !query.is_empty() && self.url.query() != Some(query) => {
                     let child = self.child(&mut url, Vec::new(), false, false);
@@ -156,6 +165,20 @@ impl Page {
         self.left_out_unless(!has_query || self.config.query_links, child, Reason::Query)
     }
 
+    /// The URL of the page after this one, which a link with `rel=next` leads to. Only within the same directory.
+    pub(super) fn next(&self, href: &str) -> Option<Url> {
+        let mut url = self.plain_form(href)?;
+        url.set_fragment(None);
+        Some(url)
+    }
+
+    /// The number of another page of this listing, by its query: the page's own, but for `page=`.
+    fn number_of(&self, query: &str) -> Option<u32> {
+        let (number, rest) = split_number(query);
+        let (_, own) = split_number(self.url.query().unwrap_or_default());
+        number.filter(|_| rest == own)
+    }
+
     /// Returns true if a URL is at the page's origin.
     pub(super) fn is_own(&self, url: &Url) -> bool {
         same_origin(url, &self.url)
@@ -168,6 +191,7 @@ impl Page {
 
     /// Makes a child at the page's origin, with the page's credentials, whatever user info the link contains.
     fn child(&self, url: &mut Url, name: Vec<u8>, directory: bool, external: bool) -> Child {
+        let hash = url.fragment().and_then(hash_in);
         url.set_fragment(None);
         if url.username() != self.url.username() || url.password() != self.url.password() {
             // These fail only for URLs without a host, and this one has the page's.
@@ -179,6 +203,7 @@ impl Page {
             url: url.clone(),
             directory,
             external,
+            hash,
         }
     }
 
@@ -213,12 +238,14 @@ impl Page {
             // These fail only for URLs without a host.
             let _ = url.set_username("");
             let _ = url.set_password(None);
+            let hash = url.fragment().and_then(hash_in);
             url.set_fragment(None);
             Child {
                 name,
                 url,
                 directory,
                 external: true,
+                hash,
             }
         };
         let is_wanted = self.config.external_links && (!has_query || self.config.query_links);
@@ -274,6 +301,26 @@ fn below<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
     percent_decode_str(above)
         .eq(percent_decode_str(directory))
         .then_some(rest)
+}
+
+/// The number in a query's `page=`, and the query's other fields.
+fn split_number(query: &str) -> (Option<u32>, Vec<&str>) {
+    let mut number = None;
+    let rest = query.split('&').filter(|field| {
+        let value = field.strip_prefix("page=").and_then(|value| value.parse().ok());
+        number = number.or(value);
+        value.is_none() && !field.is_empty()
+    });
+    let rest = rest.collect();
+    (number, rest)
+}
+
+/// The hash in a link's fragment: `sha256=…` (PEP 503).
+fn hash_in(fragment: &str) -> Option<Hash> {
+    fragment.split('&').find_map(|field| {
+        let (name, digest) = field.split_once('=')?;
+        Hash::from_hex(HashAlgorithm::named(name)?, digest)
+    })
 }
 
 /// Returns true if a query requests the same page in another order: Apache `C=N;O=D`, fancyindex `C=N&O=A`, Caddy
@@ -470,8 +517,47 @@ mod tests {
         ] {
             assert_eq!(page.resolve(href), Link::Sorted, "{href}");
         }
-        for href in ["?page=2", "/a%20b/c/?"] {
-            assert!(!matches!(page.resolve(href), Link::Sorted | Link::Child(_)), "{href}");
+        assert_eq!(page.resolve("/a%20b/c/?"), Link::Elsewhere);
+    }
+
+    #[test]
+    fn other_pages_differ_in_their_number_alone() {
+        let number = |page: &Page, href: &str| match page.resolve(href) {
+            Link::Paged(url, number) => Some((url.to_string(), number)),
+            _ => None,
+        };
+        let first = page("http://host/d/");
+        assert_eq!(number(&first, "?page=2#x"), Some(("http://host/d/?page=2".to_owned(), 2)));
+        let of_key = page("http://host/d/?key=1&page=2");
+        for (href, is) in [
+            ("?page=3&key=1", true),
+            ("/d/?key=1&page=1", true),
+            ("?page=3", false),
+            ("?key=2&page=3", false),
+            ("?key=1&page=x", false),
+            ("x?key=1&page=3", false),
+        ] {
+            assert_eq!(number(&of_key, href).is_some(), is, "{href}");
+        }
+        assert_eq!(first.next("?offset=50").unwrap().as_str(), "http://host/d/?offset=50");
+        for href in ["", "?", "/", "x?page=2", "//other/d/?page=2"] {
+            assert!(first.next(href).is_none_or(|url| url.query() == Some("")), "{href}");
+        }
+    }
+
+    #[test]
+    fn hash_of_a_fragment_is_kept() {
+        let page = page("http://host/simple/x/");
+        for (href, hash) in [
+            ("x-1.tar.gz#md5=d41d8cd98f00b204e9800998ecf8427e", Some("d41d8cd98f00b204e9800998ecf8427e")),
+            ("x-1.tar.gz#egg=x&md5=d41d8cd98f00b204e9800998ecf8427e", Some("d41d8cd98f00b204e9800998ecf8427e")),
+            ("x-1.tar.gz#md5=1", None),
+            ("x-1.tar.gz#tiger=d41d8cd98f00b204e9800998ecf8427e", None),
+            ("x-1.tar.gz#top", None),
+        ] {
+            let Link::Child(child) = page.resolve(href) else { panic!("{href}") };
+            assert_eq!(child.url.as_str(), "http://host/simple/x/x-1.tar.gz", "{href}");
+            assert_eq!(child.hash.map(|hash| hash.to_string()).as_deref(), hash, "{href}");
         }
     }
 

@@ -39,6 +39,7 @@ mod size;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use encoding_rs::{Encoding, UTF_8};
 use url::Url;
@@ -77,6 +78,26 @@ pub enum NotAnIndex {
     TooManyNames(usize),
 }
 
+/// The other pages of a listing that has several, as far as one of them links to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::source) struct OtherPages {
+    /// The page after this one, if a link says so (`rel=next`).
+    pub(in crate::source) next: Option<Url>,
+    /// Pages by the numbers in their URLs (`?page=2`). Some servers count from 0, others from 1.
+    pub(in crate::source) numbered: BTreeMap<u32, Url>,
+}
+
+impl OtherPages {
+    /// Maximum number of pages of one listing.
+    pub(in crate::source) const MOST: usize = 1000;
+
+    fn add(&mut self, number: u32, url: Url) {
+        if self.numbered.len() < Self::MOST {
+            self.numbered.entry(number).or_insert(url);
+        }
+    }
+}
+
 /// Parses the page that came from `page`, after redirects.
 ///
 /// As in a browser, links are relative to the last `/` of `page`, so the URL of a directory must end in one. `charset`
@@ -91,6 +112,19 @@ pub enum NotAnIndex {
 /// # Errors
 /// If the page is not an index page. That does not say whether the directory exists.
 pub fn parse(page: &Url, body: &[u8], charset: Option<&str>, config: &ListingConfig) -> Result<Listing, NotAnIndex> {
+    parse_page(page, body, charset, config).map(|(listing, _)| listing)
+}
+
+/// As [`parse`], with the other pages of the listing.
+///
+/// # Errors
+/// As for [`parse`].
+pub(in crate::source) fn parse_page(
+    page: &Url,
+    body: &[u8],
+    charset: Option<&str>,
+    config: &ListingConfig,
+) -> Result<(Listing, OtherPages), NotAnIndex> {
     let text = decode(body, charset);
     let page = link::Page::new(page, config);
     let mut reader = reader::Reader::new(page, config.max_entries);
@@ -102,7 +136,7 @@ pub fn parse(page: &Url, body: &[u8], charset: Option<&str>, config: &ListingCon
     let listing = contents.listing;
     let is_listing = !listing.entries.is_empty() || !listing.left_out.is_nothing() || contents.marked;
     if is_listing && contents.plain_form.is_none() || !listing.entries.is_empty() {
-        return Ok(listing);
+        return Ok((listing, contents.others));
     }
     if !contents.has_tags {
         return Err(NotAnIndex::NoHtml);
@@ -118,7 +152,7 @@ pub fn parse(page: &Url, body: &[u8], charset: Option<&str>, config: &ListingCon
         let links = contents.links_away;
         return Err(NotAnIndex::NothingListed { links });
     }
-    Ok(listing)
+    Ok((listing, contents.others))
 }
 
 /// The page as text. A byte order mark decides, then the charset; invalid bytes become U+FFFD.

@@ -18,6 +18,7 @@ use url::Url;
 
 use super::collect::{Collection, LOOSE, Place, Skeleton, Standing, TooMany};
 use super::feed::PageSink;
+use super::OtherPages;
 use super::link::{Child, Link, Page, Reason};
 use super::row::{Candidate, Columns, Facts, Field, Row, says_directory};
 use crate::source::Listing;
@@ -95,6 +96,7 @@ pub(super) struct Contents {
     pub(super) plain_form: Option<Url>,
     /// True if it has more names than the limit allows.
     pub(super) is_too_long: bool,
+    pub(super) others: OtherPages,
 }
 
 /// Reads one page; the sink of its tags and text.
@@ -147,6 +149,7 @@ struct Flags {
     has_login: bool,
     plain_form: Option<Url>,
     is_too_long: bool,
+    others: OtherPages,
 }
 
 fn attribute<'a>(tag: &'a Tag, name: &str) -> Option<&'a str> {
@@ -167,7 +170,9 @@ impl PageSink for Reader {
         }
         self.look_for_icon(tag);
         match name {
+            "a" if self.is_next(tag) => self.end_link(),
             "a" => self.start_link(attribute(tag, "href")),
+            "link" => drop(self.is_next(tag)),
             "base" => self.set_base(attribute(tag, "href")),
             "td" | "th" => self.start_cell(tag),
             "li" => self.in_item = true,
@@ -278,6 +283,7 @@ impl Reader {
             has_login,
             plain_form,
             is_too_long,
+            others,
         } = self.contents;
         Contents {
             listing: self.collection.finish(marked),
@@ -289,6 +295,7 @@ impl Reader {
             has_login,
             plain_form,
             is_too_long,
+            others,
         }
     }
 
@@ -437,6 +444,19 @@ impl Reader {
         }
     }
 
+    /// Returns true if a link leads to the page after this one, and records that.
+    fn is_next(&mut self, tag: &Tag) -> bool {
+        let relations = attribute(tag, "rel").unwrap_or_default();
+        let mut relations = relations.split_ascii_whitespace();
+        if !relations.any(|relation| relation.eq_ignore_ascii_case("next")) {
+            return false;
+        }
+        let next = attribute(tag, "href").and_then(|href| self.page.next(href));
+        let is_next = next.is_some();
+        self.contents.others.next = self.contents.others.next.take().or(next);
+        is_next
+    }
+
     fn start_link(&mut self, href: Option<&str>) {
         self.end_link();
         let Some(href) = href else { return };
@@ -452,6 +472,7 @@ impl Reader {
                 self.row.is_navigation |= self.row.links.is_empty();
                 self.contents.marked = true;
             }
+            Link::Paged(url, number) => self.contents.others.add(number, url),
             Link::Away => self.contents.links_away += 1,
             Link::Elsewhere => {}
         }

@@ -7,13 +7,13 @@ use super::form::{self, Form, NOT_ACCEPTABLE};
 use crate::http::redact;
 use crate::origin::Document;
 use crate::source::data_index::{self, NotAListing};
-use crate::source::index_page::{self, NotAnIndex};
+use crate::source::index_page::{self, NotAnIndex, OtherPages};
 use crate::source::{EntryKind, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE};
 
 /// Text in listings of another kind, and what to do about them.
 const OTHER_KINDS: [(&str, &str); 1] = [(
     "<ListBucketResult",
-    "listings of S3 buckets are not supported; mount an index page of the bucket",
+    "it is the listing of an S3 bucket; mount it as s3://BUCKET, or an index page of it",
 )];
 
 /// Maximum bytes of a response that are searched for texts.
@@ -26,6 +26,8 @@ pub(super) struct Reading {
     pub(super) listing: Result<Listing, String>,
     /// Forms in which the server may have a listing, or a better one; the best first.
     pub(super) others: Vec<Form>,
+    /// The other pages of the listing.
+    pub(super) pages: OtherPages,
 }
 
 impl Reading {
@@ -33,6 +35,7 @@ impl Reading {
         Reading {
             listing: Ok(listing),
             others: Vec::new(),
+            pages: OtherPages::default(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Reading {
         Reading {
             listing: Err(why.to_string()),
             others: Vec::new(),
+            pages: OtherPages::default(),
         }
     }
 
@@ -92,8 +96,8 @@ fn not_data(asked: &Url, document: &Document, config: &ListingConfig, why: &NotA
 /// octet streams.
 fn read_html(asked: &Url, page: &Document, config: &ListingConfig) -> Reading {
     let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
-    let listing = match index_page::parse(&page.url, &page.body, page.charset.as_deref(), config) {
-        Ok(listing) if listing.is_evident() || is_html => listing,
+    let (listing, pages) = match index_page::parse_page(&page.url, &page.body, page.charset.as_deref(), config) {
+        Ok((listing, pages)) if listing.is_evident() || is_html => (listing, pages),
         Ok(_) => return refuse(page, &NotAnIndex::NoHtml, is_html),
         Err(error @ NotAnIndex::TooManyNames(_)) => return Reading::refused(error),
         Err(error) => return refuse(page, &error, is_html),
@@ -110,7 +114,10 @@ fn read_html(asked: &Url, page: &Document, config: &ListingConfig) -> Reading {
         Some(form) if (0..listing.entries.len()).any(is_rounded) => vec![form],
         _ => Vec::new(),
     };
-    Reading::listing(listing).or_ask_for(others)
+    Reading {
+        pages,
+        ..Reading::listing(listing).or_ask_for(others)
+    }
 }
 
 /// Why a page is refused, and the forms of it that may be accepted.

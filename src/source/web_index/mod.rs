@@ -13,6 +13,7 @@
 mod answer;
 mod form;
 mod page_or_file;
+mod pages;
 mod relocate;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,12 @@ use crate::http::{Origin, redact};
 use crate::origin::{Client, Metadata, as_directory};
 use crate::util::events;
 use answer::Reading;
+use super::index_page::{NotAnIndex, OtherPages};
+use super::listing_builder::TooManyNames;
 use form::{Form, KnownForms};
 pub(in crate::source) use page_or_file::is_page_in_place_of_a_file;
 use page_or_file::is_redirected_to_directory;
+use pages::Pages;
 use relocate::{bring_home, change_urls};
 
 /// The name of the kind: that of listings which were stored before kinds were.
@@ -80,9 +84,50 @@ impl WebIndex {
         listing.is_marked.then_some(listing)
     }
 
-    /// Requests the directory at `there` in this form.
+    /// Requests the directory at `there` in this form, with all its pages if the listing has several.
     async fn ask(&self, directory: &Url, there: &Url, form: &Form) -> Result<Reading, SourceError> {
-        let document = self.client.document(&form.url(there), form.request()).await?;
+        let (mut first, answered) = self.ask_page(directory, there, &form.url(there), form).await?;
+        let others = std::mem::take(&mut first.pages);
+        let Ok(listing) = &mut first.listing else {
+            return Ok(first);
+        };
+        self.client.found_directory(there, &answered);
+        if others == OtherPages::default() {
+            return Ok(first);
+        }
+        let most = self.config.max_entries;
+        let too_many = |TooManyNames| Reading::refused(NotAnIndex::TooManyNames(most));
+        let mut pages = match Pages::new(directory, &answered, listing.clone(), others, most) {
+            Ok(pages) => pages,
+            Err(error) => return Ok(too_many(error)),
+        };
+        while let Some(next) = pages.next() {
+            if pages.count() > OtherPages::MOST {
+                return Ok(Reading::refused(format_args!("it has more than {} pages", OtherPages::MOST)));
+            }
+            let (page, _) = self.ask_page(directory, there, &next, form).await?;
+            let added = match &page.listing {
+                Ok(listing) => pages.take(listing, page.pages),
+                // Half of a listing would mean that the other half is gone.
+                Err(why) => return Ok(Reading::refused(format_args!("its page {}: {why}", redact(&next)))),
+            };
+            if let Err(error) = added {
+                return Ok(too_many(error));
+            }
+        }
+        first.listing = Ok(pages.finish());
+        Ok(first)
+    }
+
+    /// Requests one page of the directory at `there`, from `page`. Returns where it came from as well.
+    async fn ask_page(
+        &self,
+        directory: &Url,
+        there: &Url,
+        page: &Url,
+        form: &Form,
+    ) -> Result<(Reading, Url), SourceError> {
+        let document = self.client.document(page, form.request()).await?;
         let (config, asked, answered) = (self.config, there.clone(), document.url.clone());
         let (home, query) = (directory.clone(), form.query.clone());
         // A long page takes seconds, and the runtime's threads have to move bodies.
@@ -107,11 +152,7 @@ impl WebIndex {
             reading
         });
         // An error means a panic, or a runtime that is shutting down.
-        let reading = reading.await.unwrap_or_else(Reading::refused);
-        if reading.listing.is_ok() {
-            self.client.found_directory(there, &answered);
-        }
-        Ok(reading)
+        Ok((reading.await.unwrap_or_else(Reading::refused), answered))
     }
 
     /// Asks in the other forms that an answer suggests. The first listing counts, and its form is remembered.

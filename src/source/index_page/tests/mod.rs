@@ -3,6 +3,7 @@
 mod handmade;
 mod properties;
 mod recorded;
+mod repositories;
 mod servers;
 
 use url::Url;

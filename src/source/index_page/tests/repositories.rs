@@ -1,0 +1,101 @@
+//! Pages of package repositories, as their software writes them.
+
+use super::*;
+
+fn read_with(html: &str, config: ListingConfig) -> Listing {
+    super::super::parse(&Url::parse(PAGE).unwrap(), html.as_bytes(), None, &config).unwrap()
+}
+
+/// Name, size, date, URL and hashes of each entry.
+fn facts(listing: &Listing) -> Vec<String> {
+    let line = |entry: Entry| {
+        let size = match entry.kind {
+            EntryKind::Directory => "dir".to_owned(),
+            EntryKind::File(ListedSize::Exact(size)) => size.to_string(),
+            EntryKind::File(ListedSize::Rounded(size)) => format!("~{size}"),
+            EntryKind::File(ListedSize::Unknown) => "?".to_owned(),
+        };
+        let date = entry.modified.map_or("-".to_owned(), shown_date);
+        let hashes = entry.published.map_or(0, |published| published.hashes.len());
+        format!("{} {size} {date} {} {hashes}", entry.name.as_os_str().display(), entry.url)
+    };
+    listing.entries.iter().map(line).collect()
+}
+
+#[test]
+fn artifactory() {
+    let page = r#"<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">
+<html><head><meta name="robots" content="noindex" /><title>Index of libs-release/org/x/1.0</title></head><body>
+<h1>Index of libs-release/org/x/1.0</h1>
+<pre>Name        Last modified      Size</pre><hr/>
+<pre><a href="../">../</a>
+<a href="sub/">sub/</a>         14-Nov-2023 22:13    -
+<a href="x-1.0.jar">x-1.0.jar</a>    14-Nov-2023 22:13  107 bytes
+<a href="x-1.0.zip">x-1.0.zip</a>    14-Nov-2023 22:13  1.20 MB
+</pre>
+<hr/><address style="font-size:small;">Artifactory/7.55.10 Server</address></body></html>"#;
+    let listing = read(page).unwrap();
+    assert!(listing.is_marked);
+    assert_eq!(
+        facts(&listing),
+        [
+            "sub dir 2023-11-14 22:13 http://origin.test/corpus/sub/ 0",
+            "x-1.0.jar 107 2023-11-14 22:13 http://origin.test/corpus/x-1.0.jar 0",
+            "x-1.0.zip ~1258291 2023-11-14 22:13 http://origin.test/corpus/x-1.0.zip 0",
+        ]
+    );
+}
+
+/// Its files are in another directory than its pages.
+#[test]
+fn nexus() {
+    let page = r#"<html lang="en"><head><title>Index of /corpus</title></head>
+<body class="htmlIndex"><h1>Index of /corpus</h1>
+<table cellspacing="10">
+<tr><th align="left">Name</th><th>Last Modified</th><th>Size</th><th>Description</th></tr>
+<tr><td><a href="../">Parent Directory</a></td></tr>
+<tr><td><a href="sub/">sub</a></td><td>&nbsp;</td><td>&nbsp;</td><td></td></tr>
+<tr><td><a href="http://origin.test/repository/raw/a.jar">a.jar</a></td><td>Tue Nov 14 22:13:20 UTC 2023</td>
+<td align="right">107</td><td></td></tr>
+</table></body></html>"#;
+    let listing = read(page).unwrap();
+    assert_eq!(facts(&listing), ["sub dir - http://origin.test/corpus/sub/ 0"]);
+    assert_eq!(listing.left_out.elsewhere, 1);
+    let config = ListingConfig {
+        external_links: true,
+        ..ListingConfig::default()
+    };
+    assert_eq!(
+        facts(&read_with(page, config)),
+        [
+            "sub dir - http://origin.test/corpus/sub/ 0",
+            "a.jar 107 2023-11-14 22:13:20 http://origin.test/repository/raw/a.jar 0",
+        ]
+    );
+}
+
+/// PEP 503: the hash is no part of the URL, and is kept.
+#[test]
+fn python_packages() {
+    let page = r#"<!DOCTYPE html><html><head><meta name="pypi:repository-version" content="1.0"><title>Links for x</title></head>
+<body><h1>Links for x</h1>
+<a href="x-1.0.tar.gz#sha256=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+   data-requires-python="&gt;=3.8">x-1.0.tar.gz</a><br />
+<a href="https://files.test/packages/ab/x-1.1.tar.gz#md5=d41d8cd98f00b204e9800998ecf8427e">x-1.1.tar.gz</a><br />
+<a href="x-1.2.tar.gz#egg=x">x-1.2.tar.gz</a><br />
+</body></html>"#;
+    let config = ListingConfig {
+        external_links: true,
+        ..ListingConfig::default()
+    };
+    let listing = read_with(page, config);
+    assert_eq!(
+        facts(&listing),
+        [
+            "x-1.0.tar.gz ? - http://origin.test/corpus/x-1.0.tar.gz 1",
+            "x-1.1.tar.gz ? - https://files.test/packages/ab/x-1.1.tar.gz 1",
+            "x-1.2.tar.gz ? - http://origin.test/corpus/x-1.2.tar.gz 0",
+        ]
+    );
+    assert_eq!(read(page).unwrap().left_out.elsewhere, 1);
+}
