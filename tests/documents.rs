@@ -2,7 +2,9 @@
 //! the Internet Archive.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use fetchfs::internals::events;
@@ -465,11 +467,133 @@ fn document_error_is_one_sentence() {
         origin.add(path, text);
         assert_refuses(&run(&mut ground.command(&origin.url(path), &["--type", kind])), &words);
     }
+    let home = temporary_directory();
+    let missing = home.path().join("none.txt");
+    let missing = missing.to_str().expect("a path");
+    assert_refuses(&run(&mut ground.command(missing, &[])), &[missing, "No such file"]);
+    let local = home.path().join("l.txt");
+    fs::write(&local, "http://h/a\nrelative\n").expect("to write");
+    let refused = run(&mut ground.command(local.to_str().expect("a path"), &[]));
+    assert_refuses(&refused, &["l.txt", "line 2", "`relative` is not a whole URL"]);
     let two = format!("{}\n{}\n", origin.url("/a"), origin.url("/b"));
     origin.add("/l.txt", two.as_str());
     let few = run(&mut ground.command(&origin.url("/l.txt"), &["--max-entries", "1"]));
     assert_refuses(&few, &["more than 1 names", "--max-entries"]);
     ground.assert_nothing_is_left();
+}
+
+/// A file on this machine, and its changes.
+#[test]
+fn local_document_is_a_tree() {
+    let (origin, content) = list_of_three();
+    let home = temporary_directory();
+    let path = home.path().join("urls");
+    let first = format!("{}\tdir/x\n", origin.url("/other/x"));
+    fs::write(&path, &first).expect("to write");
+    let mut mount = Mount::of(path.to_str().expect("a path"))
+        .with("--attr-ttl", "0")
+        .start();
+    assert_eq!(tree(&mount.root()), ["dir/", "dir/x"]);
+    assert_eq!(sha256(&mount.path("dir/x")), sha256_of(&content));
+    let ino = inode(&mount.path("dir/x"));
+    fs::write(&path, first.clone() + &origin.url("/other/y")).expect("to write");
+    wait_until("the new list", || tree(&mount.root()) == ["dir/", "dir/x", "y"]);
+    // A file with a mistake, or none, takes nothing away.
+    fs::write(&path, "http://h:99999/\n").expect("to write");
+    assert_eq!(tree(&mount.root()), ["dir/", "dir/x", "y"]);
+    fs::remove_file(&path).expect("to remove");
+    assert_eq!(tree(&mount.root()), ["dir/", "dir/x", "y"]);
+    mount.unmount();
+    fs::write(&path, &first).expect("to write");
+    mount.start();
+    assert_eq!(
+        (tree(&mount.root()), inode(&mount.path("dir/x"))),
+        (vec!["dir/".into(), "dir/x".into()], ino)
+    );
+}
+
+#[test]
+fn local_document_is_of_any_kind() {
+    let (origin, content) = (Origin::start(), Content::noise(MIB, 12));
+    origin.add("/f.bin", content.clone());
+    let url = origin.url("/f.bin");
+    let home = temporary_directory();
+    for (name, text, file) in [
+        ("a.m3u", format!("#EXTINF:1,Title\n{url}\n"), "Title.bin"),
+        ("playlist", format!("#EXTM3U\n#EXTINF:1,Title\n{url}\n"), "Title.bin"),
+        (
+            "a.xml",
+            format!("<metalink><file name='m'><url>{url}</url></file></metalink>"),
+            "m",
+        ),
+        ("a.json", format!("[{{\"url\": \"{url}\", \"name\": \"j\"}}]"), "j"),
+    ] {
+        let path = home.path().join(name);
+        fs::write(&path, text).expect("to write");
+        for source in [
+            path.to_str().expect("a path").to_owned(),
+            format!("file://{}", path.display()),
+        ] {
+            let mount = Mount::start_of(&source);
+            assert_eq!(tree(&mount.root()), [file], "{source}");
+            assert_eq!(sha256(&mount.path(file)), sha256_of(&content), "{source}");
+        }
+    }
+}
+
+/// In the background too, and beside another source.
+#[test]
+fn standard_input_is_a_source() {
+    let (origin, content) = list_of_three();
+    let list = format!("{}\tdir/x\n", origin.url("/other/x"));
+    let ground = Ground::new();
+    let mount = |list: &str, ground: &Ground| {
+        let mut command = ground.command("-", &[]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("to start");
+        child
+            .stdin
+            .take()
+            .expect("piped")
+            .write_all(list.as_bytes())
+            .expect("to write");
+        child.wait_with_output().expect("to wait")
+    };
+    assert!(mount(&list, &ground).status.success());
+    assert_eq!(tree(&ground.mountpoint()), ["dir/", "dir/x"]);
+    assert_eq!(sha256(&ground.mountpoint().join("dir/x")), sha256_of(&content));
+    ground.unmount(&[]).succeeded();
+    // Nothing of the last list is left.
+    let other = origin.url("/other/y");
+    assert!(mount(&other, &ground).status.success());
+    assert_eq!(tree(&ground.mountpoint()), ["y"]);
+    ground.unmount(&[]).succeeded();
+    let failed = mount("no URL\n", &ground);
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(said.contains("standard input") && said.contains("line 1"), "{said}");
+    ground.assert_nothing_is_left();
+}
+
+/// The user's own list may say as whom to log in.
+#[test]
+fn logins_in_a_local_document_are_used() {
+    let origin = Origin::start();
+    origin.add("/f", "hello");
+    origin
+        .on("/f")
+        .fault(Fault::Demand("authorization", "Basic YW5uOnNlY3JldA==".to_owned()));
+    origin
+        .on("/f")
+        .fault(Fault::Header("WWW-Authenticate", "Basic realm=x"));
+    let home = temporary_directory();
+    let path = home.path().join("l.txt");
+    fs::write(&path, origin.url("/f").replace("http://", "http://ann:secret@")).expect("to write");
+    let mount = Mount::start_of(path.to_str().expect("a path"));
+    assert_eq!(fs::read_to_string(mount.path("f")).expect("to read"), "hello");
+    mount.log().assert_hides("secret");
 }
 
 /// A list that a server sends may not choose as whom the user logs in elsewhere.

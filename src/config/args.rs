@@ -42,9 +42,10 @@ Examples:
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
 )]
 pub(crate) struct MountArgs {
-    /// The URL of a directory (http, https; dav, davs for WebDAV; s3) or of a file; or @FILE
+    /// The URL of a directory (http, https; dav, davs for WebDAV; s3) or of a file; a list, playlist or Metalink, as a URL
+    /// or local file, or `-` for standard input; or @FILE
     ///
-    /// Several sources become several names at the top of the mount. A file has one source in each line. This keeps a
+    /// Several sources become several names at the top of the mount. @FILE has one source in each line. This keeps a
     /// secret URL out of the command line and the mount table.
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,

@@ -28,5 +28,5 @@ pub(crate) use options::OptionError;
 pub use options::expand as expand_options;
 pub(crate) use paths::default_cache_dir;
 pub(crate) use resolve::{ConfigError, cache_dir_beside_mounts, resolve};
-pub(crate) use source::{parse as parse_source, shown};
+pub(crate) use source::{load as load_sources, parse as parse_source, shown};
 pub(crate) use units::size as parse_size;

@@ -55,8 +55,12 @@ impl ConfigError {
 
 /// The message for a single argument, by its form.
 fn one_of_two(argument: &str) -> String {
-    let argument = source::name(argument);
-    if argument.contains("://") || argument.starts_with('@') {
+    let is_stdin = argument == "-";
+    let argument = match is_stdin {
+        true => "-".to_owned(),
+        false => source::name(argument),
+    };
+    if is_stdin || argument.contains("://") || argument.starts_with('@') {
         format!("where should {argument} be mounted? Name an empty directory: fetchfs mount {argument} DIRECTORY")
     } else {
         format!("what should be mounted on {argument}? Name a source first: fetchfs mount https://HOST/PATH {argument}")
@@ -71,7 +75,8 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
     if args.sources.is_empty() {
         return Err(ConfigError::OneOfTwo(args.mountpoint.to_string_lossy().into_owned()));
     }
-    let sources = source::read_all(&args.sources)?;
+    let mut sources = source::read_all(&args.sources)?;
+    source::load(&mut sources, args.network.max_listing_size)?;
     let source_name = args
         .sources
         .iter()

@@ -1,10 +1,10 @@
-//! Parses a source: an http(s) URL, or `@FILE` with one in each line.
+//! Parses a source: an http(s) URL, a document on this machine, or `@FILE` with one of these in each line.
 //!
 //! [`parse`] reads one; [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the
 //! user part, and the values of the query, where signed URLs carry their signature.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 
 use crate::source::{SourceSpec, registry};
 
@@ -14,12 +14,21 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// A source that can't be mounted. `{0}` never contains secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SourceError {
-    /// It does not begin with a scheme of a source.
+    /// It does not begin with a scheme of a source, and is no file.
     #[error(
-        "`{0}` is not a source; a source is a URL that begins with {list}, or @FILE with one in each line",
+        "`{0}` is not a source; a source is a URL that begins with {list}, a list, playlist or Metalink on this \
+         machine, `-` for standard input, or @FILE with one source in each line",
         list = schemes()
     )]
     NoScheme(String),
+    /// A document on this machine that can't be read.
+    #[error("can't read the source {file}: {reason}")]
+    Document {
+        /// The path as given, or `standard input`.
+        file: String,
+        /// The system's error.
+        reason: String,
+    },
     /// Not a URL.
     #[error("`{url}` is not a URL: {reason}")]
     Malformed {
@@ -47,7 +56,7 @@ pub(crate) enum SourceError {
 impl SourceError {
     /// Returns true if the source is wrong, false if a file can't be read.
     pub(crate) fn is_usage(&self) -> bool {
-        !matches!(self, Self::Unreadable { .. })
+        !matches!(self, Self::Unreadable { .. } | Self::Document { .. })
     }
 }
 
@@ -81,10 +90,43 @@ pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, SourceError>
 
 /// The name of a source in messages: a URL without its secrets; a file as given, because its URLs may be secret.
 pub(super) fn name(text: &str) -> String {
-    if text.starts_with('@') {
-        return text.to_owned();
+    match text {
+        "-" => "stdin".to_owned(),
+        local if local.starts_with('@') || !local.contains("://") => local.to_owned(),
+        url => shown(url),
     }
-    shown(text)
+}
+
+/// Reads those sources that can be read only once: standard input and pipes. `most` is the maximum size of a document
+/// in bytes.
+///
+/// # Errors
+/// If one can't be read, or is larger.
+pub(crate) fn load(specs: &mut [SourceSpec], most: u64) -> Result<(), SourceError> {
+    for spec in specs.iter_mut().filter(|spec| spec.is_local()) {
+        let path = spec.path();
+        let file = path
+            .as_ref()
+            .map_or("standard input".to_owned(), |path| path.display().to_string());
+        let fail = |reason: String| SourceError::Document {
+            file: file.clone(),
+            reason,
+        };
+        let once: Box<dyn Read> = match &path {
+            None => Box::new(io::stdin().lock()),
+            Some(path) if path.is_file() => continue,
+            Some(path) => Box::new(File::open(path).map_err(|error| fail(error.to_string()))?),
+        };
+        let mut content = Vec::new();
+        let read = once.take(most.saturating_add(1)).read_to_end(&mut content);
+        read.map_err(|error| fail(error.to_string()))?;
+        if content.len() as u64 > most {
+            let most = bytesize::ByteSize(most).display().iec();
+            return Err(fail(format!("it is larger than {most}; raise --max-listing-size")));
+        }
+        *spec = SourceSpec::of_content(content);
+    }
+    Ok(())
 }
 
 /// Reads a source.
@@ -93,6 +135,9 @@ pub(super) fn name(text: &str) -> String {
 /// If it is not a URL with a scheme of a source, or has a fragment.
 pub(crate) fn parse(text: &str) -> Result<SourceSpec, SourceError> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if scheme.is_none() {
+        return local(text);
+    }
     if !scheme.is_some_and(|scheme| registry::schemes().contains(&scheme.as_str())) {
         return Err(SourceError::NoScheme(shown(text)));
     }
@@ -103,7 +148,35 @@ pub(crate) fn parse(text: &str) -> Result<SourceSpec, SourceError> {
     if spec.url.fragment().is_some() {
         return Err(SourceError::Fragment(shown(text)));
     }
+    if spec.is_local() && spec.path().is_none() {
+        return Err(SourceError::Document {
+            file: shown(text),
+            reason: "it is not on this machine".to_owned(),
+        });
+    }
     Ok(spec)
+}
+
+/// A document on this machine, by its path; `-` for standard input.
+fn local(text: &str) -> Result<SourceSpec, SourceError> {
+    if text == "-" {
+        return Ok(SourceSpec::of_stdin());
+    }
+    let fail = |reason: String| SourceError::Document {
+        file: text.to_owned(),
+        reason,
+    };
+    let is_path = [".", "/"].iter().any(|begin| text.starts_with(begin));
+    match std::fs::metadata(text) {
+        Ok(metadata) if metadata.is_dir() => Err(fail("it is a directory".to_owned())),
+        Ok(_) => {
+            let path = std::path::absolute(text).map_err(|error| fail(error.to_string()))?;
+            SourceSpec::of_file(&path).ok_or_else(|| SourceError::NoScheme(text.to_owned()))
+        }
+        Err(error) if is_path => Err(fail(error.to_string())),
+        // A URL without its scheme is mistyped more often than a path.
+        Err(_) => Err(SourceError::NoScheme(shown(text))),
+    }
 }
 
 /// The schemes of sources, as in `http:// or https://`.
@@ -162,20 +235,56 @@ mod tests {
             "ann"
         );
         assert_eq!(parse("HTTP://example.org").unwrap().url.as_str(), "http://example.org/");
-        for text in [
-            "ftp://example.org/",
-            "example.org/pub",
-            "/srv",
-            "file:///etc",
-            "",
-            "http:/x",
-        ] {
+        for text in ["ftp://example.org/", "example.org/pub", "stdin:///stdin", "", "http:/x"] {
             assert!(matches!(parse(text), Err(SourceError::NoScheme(_))), "{text}");
         }
         for text in ["http://", "http://a b/", "http://host:99999/", "http://[::1/"] {
             assert!(matches!(parse(text), Err(SourceError::Malformed { .. })), "{text}");
         }
         assert!(matches!(parse("http://host/a#b"), Err(SourceError::Fragment(_))));
+    }
+
+    #[test]
+    fn file_on_this_machine_is_a_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a list?.txt");
+        std::fs::write(&path, "http://h/a").unwrap();
+        let spec = parse(path.to_str().unwrap()).unwrap();
+        assert!(spec.is_local() && spec.content.is_none());
+        assert_eq!(spec.url.to_file_path().as_ref(), Ok(&path));
+        assert_eq!(parse(spec.url.as_str()), Ok(spec.clone()));
+        assert_eq!(name(path.to_str().unwrap()), path.to_str().unwrap());
+        let mut specs = [spec.clone()];
+        load(&mut specs, 1).unwrap();
+        assert_eq!(specs, [spec], "it is read later, and again");
+        for wrong in ["/no/such/file", "./none.txt", "/", "file://elsewhere/x"] {
+            let error = parse(wrong).unwrap_err();
+            assert!(
+                matches!(error, SourceError::Document { .. }) && !error.is_usage(),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn pipe_is_read_when_it_is_named() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let mut specs = [parse(&path).unwrap()];
+        io::Write::write_all(&mut writer, b"http://h/a").unwrap();
+        drop(writer);
+        load(&mut specs, 10).unwrap();
+        assert_eq!(
+            specs[0].content.as_ref().map(|content| &*content.0),
+            Some(&b"http://h/a"[..])
+        );
+        let other = SourceSpec::of_content(b"http://h/b".to_vec());
+        assert!(specs[0].url != other.url && specs[0].is_local());
+        assert!(load(&mut [parse("/dev/zero").unwrap()], 10).is_err(), "too large");
+        assert_eq!(
+            (parse("-").unwrap(), name("-")),
+            (SourceSpec::of_stdin(), "stdin".to_owned())
+        );
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub(crate) fn redact(url: &Url) -> RedactedUrl {
     strip(&mut shown);
     shown.set_query(None);
     shown.set_fragment(None);
+    if shown.scheme() == "stdin" {
+        let url = Box::new(url.clone());
+        return RedactedUrl {
+            text: "standard input".to_owned(),
+            url,
+        };
+    }
     let mut text = shown.to_string();
     for (index, pair) in url.query().into_iter().flat_map(|query| query.split('&')).enumerate() {
         text.push(if index == 0 { '?' } else { '&' });

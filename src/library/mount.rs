@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::cache::Cache;
 use super::error::{Error, ErrorKind};
-use crate::config::{ATTR_TTL, MountConfig, parse_source};
+use crate::config::{ATTR_TTL, MountConfig, load_sources, parse_source};
 use crate::mount::mountpoint;
 use crate::mount::served::{Prepared, Served, ServedBy, claim};
 use crate::source::registry::kinds;
@@ -114,8 +114,9 @@ impl fmt::Debug for Mount {
 }
 
 impl MountBuilder {
-    /// What is mounted: the URL of an index page, which ends in `/`, or of a single file. Called several times, each becomes a name at the
-    /// top of the mount. A user name and a password may be in it.
+    /// What is mounted: the URL of an index page, which ends in `/`, of a single file, or of a document that names files, such as a list of
+    /// URLs, a playlist or a Metalink. Such a document may also be a file on this machine, by its path; `-` is standard input. Called several
+    /// times, each becomes a name at the top of the mount. A user name and a password may be in a URL.
     pub fn source(mut self, url: impl Into<String>) -> MountBuilder {
         self.sources.push(url.into());
         self
@@ -181,7 +182,7 @@ impl MountBuilder {
             .iter()
             .map(|url| parse_source(url))
             .collect::<Result<Vec<_>, _>>();
-        let sources = sources.map_err(|error| invalid(error.to_string()))?;
+        let mut sources = sources.map_err(|error| invalid(error.to_string()))?;
         if sources.is_empty() {
             return Err(invalid("a mount needs a source".into()));
         }
@@ -200,6 +201,8 @@ impl MountBuilder {
             cache.claim_server(&source.url)?;
         }
         let engine = cache.engine;
+        let loaded = load_sources(&mut sources, engine.config().http.max_page);
+        loaded.map_err(|error| invalid(error.to_string()))?;
         let config = MountConfig {
             attr_ttl: self.attr_ttl,
             allow_other: self.allow_other,

@@ -220,6 +220,11 @@ impl Client {
         self.requester().file_headers.note(content);
     }
 
+    /// Maximum size of a document, in bytes.
+    pub(crate) fn max_page(&self) -> u64 {
+        self.shared.config.max_page
+    }
+
     /// Returns true if the network must not be used (`--offline`).
     pub fn is_offline(&self) -> bool {
         self.requester().config.offline

@@ -4,6 +4,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::SourceError;
+use super::local::LocalContent;
 use crate::origin::{Client, Document, DocumentRequest, Metadata};
 
 /// A URL that the user has named, and the first answers from it. All kinds share these requests.
@@ -15,18 +16,27 @@ pub(crate) struct Asked<'a> {
     pub there: &'a Url,
     /// True if the user has named the kind.
     pub is_named: bool,
+    /// The document, if it can be read only once.
+    pub content: Option<&'a LocalContent>,
     metadata: OnceCell<Metadata>,
     document: OnceCell<Document>,
 }
 
 impl<'a> Asked<'a> {
     /// The URL `url`, asked at `there`. Nothing is requested yet.
-    pub(super) fn new(client: &'a Client, url: &'a Url, there: &'a Url, is_named: bool) -> Asked<'a> {
+    pub(super) fn new(
+        client: &'a Client,
+        content: Option<&'a LocalContent>,
+        url: &'a Url,
+        there: &'a Url,
+        is_named: bool,
+    ) -> Asked<'a> {
         Asked {
             client,
             url,
             there,
             is_named,
+            content,
             metadata: OnceCell::new(),
             document: OnceCell::new(),
         }

@@ -3,11 +3,11 @@
 //! The layers above act on the [kind](SourceErrorKind), whatever kind of source it comes from. Only the policy for
 //! retries and mirrors looks at the HTTP request that failed, if it was one.
 
-use std::fmt;
+use std::{fmt, io};
 
 use url::Url;
 
-use crate::http::{HttpError, HttpErrorKind, RedactedUrl, redact};
+use crate::http::{HttpError, HttpErrorKind, Origin, RedactedUrl, redact};
 
 /// Why a source has no answer. Shown, it is one sentence without credentials.
 #[derive(Debug, Clone)]
@@ -66,7 +66,21 @@ impl SourceError {
             kind: SourceErrorKind::NotAListing,
             cause: Cause::Source {
                 url: redact(url),
-                reason: format!("the server's answer can't be used: {why}"),
+                reason: match Origin::of(url) {
+                    Some(_) => format!("the server's answer can't be used: {why}"),
+                    None => format!("it can't be used: {why}"),
+                },
+            },
+        }
+    }
+
+    /// A document on this machine can't be read. That does not mean that its files are gone.
+    pub(crate) fn unreadable(url: &Url, error: &io::Error) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::Unavailable,
+            cause: Cause::Source {
+                url: redact(url),
+                reason: format!("it can't be read: {error}"),
             },
         }
     }

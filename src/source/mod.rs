@@ -26,6 +26,7 @@ pub mod fuzzing;
 pub mod index_page;
 mod list;
 mod listing_builder;
+mod local;
 mod m3u;
 mod metalink;
 mod name_index;

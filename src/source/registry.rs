@@ -6,6 +6,7 @@
 //! The kind of a URL is the one of `--type`. Otherwise the first kind in [`KINDS`] that accepts the URL's scheme and
 //! recognises the first answer from it ([`Source::open`]).
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use url::Url;
@@ -13,6 +14,7 @@ use url::Url;
 use super::asked::Asked;
 use super::document::{DocumentSource, Format};
 use super::file::{FILE, SingleFile};
+use super::local::{self, LocalContent};
 use super::s3::{Buckets, S3};
 use super::web_index::{INDEX, WebIndex};
 use super::webdav::{Collections, WEBDAV};
@@ -49,19 +51,19 @@ const KINDS: [Kind; 8] = [
     },
     Kind {
         name: metalink::FORMAT.kind,
-        schemes: WEB,
+        schemes: WEB_AND_LOCAL,
         own_schemes: &[],
         new: |client, config| of_documents(metalink::FORMAT, client, config),
     },
     Kind {
         name: m3u::FORMAT.kind,
-        schemes: WEB,
+        schemes: WEB_AND_LOCAL,
         own_schemes: &[],
         new: |client, config| of_documents(m3u::FORMAT, client, config),
     },
     Kind {
         name: list::FORMAT.kind,
-        schemes: WEB,
+        schemes: WEB_AND_LOCAL,
         own_schemes: &[],
         new: |client, config| of_documents(list::FORMAT, client, config),
     },
@@ -87,6 +89,9 @@ const KINDS: [Kind; 8] = [
 
 const WEB: &[&str] = &["http", "https"];
 
+/// The schemes of documents.
+const WEB_AND_LOCAL: &[&str] = &["http", "https", local::FILE_SCHEME, local::STDIN];
+
 fn of_documents(format: Format, client: &Client, config: &SourceConfig) -> Arc<dyn Source> {
     Arc::new(DocumentSource::new(format, client.clone(), config.clone()))
 }
@@ -96,13 +101,14 @@ pub(crate) fn kinds() -> [&'static str; KINDS.len()] {
     KINDS.map(|kind| kind.name)
 }
 
-/// All schemes that a source's URL may have.
+/// All schemes that a source's URL may have when the user writes it.
 pub(crate) fn schemes() -> Vec<&'static str> {
     let of_kind = |kind: &Kind| {
         kind.own_schemes
             .iter()
             .map(|(own, _)| *own)
             .chain(kind.schemes.iter().copied())
+            .filter(|scheme| *scheme != local::STDIN)
     };
     let mut schemes: Vec<_> = KINDS.iter().flat_map(of_kind).collect();
     schemes.sort_unstable();
@@ -117,9 +123,48 @@ pub(crate) struct SourceSpec {
     pub url: Url,
     /// The kind, if the URL's scheme names it.
     pub kind: Option<&'static str>,
+    /// The document itself, if it can be read only once: standard input, or a pipe.
+    pub content: Option<LocalContent>,
 }
 
 impl SourceSpec {
+    fn at(url: Url) -> SourceSpec {
+        SourceSpec {
+            url,
+            kind: None,
+            content: None,
+        }
+    }
+
+    /// A document on this machine, by its absolute path. `None` if the path is relative.
+    pub(crate) fn of_file(path: &Path) -> Option<SourceSpec> {
+        local::url_of(path).map(SourceSpec::at)
+    }
+
+    /// Standard input, before it is read.
+    pub(crate) fn of_stdin() -> SourceSpec {
+        SourceSpec::at(local::url_of_stdin(None))
+    }
+
+    /// A document that can't be read again.
+    pub(crate) fn of_content(content: Vec<u8>) -> SourceSpec {
+        let url = local::url_of_stdin(Some(&content));
+        SourceSpec {
+            content: Some(LocalContent(content.into())),
+            ..SourceSpec::at(url)
+        }
+    }
+
+    /// Returns true if it is a document on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        local::is_local(&self.url)
+    }
+
+    /// The path of a file on this machine.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        local::path_of(&self.url)
+    }
+
     /// A source by its URL as written. A scheme that names a kind becomes the scheme of its requests.
     ///
     /// # Errors
@@ -136,7 +181,10 @@ impl SourceSpec {
             Some((kind, requests)) => (Some(kind), Url::parse(&format!("{requests}:{rest}"))?),
             None => (None, Url::parse(text)?),
         };
-        Ok(SourceSpec { url, kind })
+        Ok(SourceSpec {
+            kind,
+            ..SourceSpec::at(url)
+        })
     }
 }
 
@@ -194,16 +242,13 @@ impl Sources {
         };
         let url = source.address(&spec.url)?;
         let kind = if url == spec.url { spec.kind } else { Some(kind.name) };
-        Ok(SourceSpec { url, kind })
+        Ok(SourceSpec { url, kind, ..spec })
     }
 
     /// The source of a file that no listing has. It may turn out to be a directory, which index pages show; of a scheme
     /// without them, it does not.
     pub(crate) fn of_file(&self, url: &Url) -> Arc<dyn Source> {
-        let spec = SourceSpec {
-            url: url.clone(),
-            kind: None,
-        };
+        let spec = SourceSpec::at(url.clone());
         match self.fitting(&spec).find(|(kind, _)| kind.name == INDEX) {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
@@ -246,7 +291,7 @@ impl Sources {
     /// If the server does not answer or refuses, or if the answer is of none of the kinds: what the first kind says.
     pub(crate) async fn open(&self, client: &Client, spec: &SourceSpec, there: &Url) -> Result<Opened, SourceError> {
         let is_named = self.is_named || spec.kind.is_some();
-        let asked = Asked::new(client, &spec.url, there, is_named);
+        let asked = Asked::new(client, spec.content.as_ref(), &spec.url, there, is_named);
         let mut first_error = None;
         for (kind, source) in self.fitting(spec) {
             if first_error.is_some() && kind.name == FILE {

@@ -92,7 +92,9 @@ impl NetworkArgs {
             return Err(NetworkError::MirrorOfSeveral(sources.len()));
         }
         let read = |text: &String| {
-            let read = source::parse(text).ok().filter(|mirror| mirror.kind.is_none());
+            let read = source::parse(text)
+                .ok()
+                .filter(|mirror| mirror.kind.is_none() && !mirror.is_local());
             let url = read.ok_or_else(|| NetworkError::NoMirror(source::shown(text)))?.url;
             if !url.username().is_empty() || url.password().is_some() {
                 return Err(NetworkError::MirrorLogin(source::shown(text)));

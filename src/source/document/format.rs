@@ -1,8 +1,8 @@
-//! [`Format`]: what distinguishes one kind of documents from another.
+//! [`Format`]: what is special about a kind of documents.
 
 use url::Url;
 
-use super::{DocumentError, Parsed};
+use super::file::{DocumentError, Parsed};
 use crate::origin::Metadata;
 use crate::source::SourceConfig;
 
@@ -46,5 +46,7 @@ pub(crate) enum Recognition {
     ByContent {
         may_be_one: fn(&Url, &Metadata) -> bool,
         is_one: fn(&[u8]) -> bool,
+        /// Of a document on this machine, by its URL and bytes.
+        is_local_one: fn(&Url, &[u8]) -> bool,
     },
 }

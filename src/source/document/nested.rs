@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use url::Url;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::file::{DocumentFile, Parsed};
 use super::format::Format;
-use super::{DocumentFile, Parsed};
 use crate::http::redact;
 use crate::origin::{Client, DocumentRequest};
 use crate::source::{LeftOut, Name, SourceConfig, SourceError};

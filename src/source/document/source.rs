@@ -12,15 +12,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use reqwest::header::{HeaderMap, HeaderValue, IF_NONE_MATCH};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::address;
+use super::answer::Answer;
+use super::file::{DocumentError, DocumentFile};
 use super::format::{Format, Recognition};
 use super::nested::Nested;
-use super::{DocumentError, DocumentFile, DocumentTree, address};
+use super::tree::DocumentTree;
 use crate::http::{redact, strip};
-use crate::origin::{Client, Document, DocumentRequest, as_directory};
+use crate::origin::{Client, DocumentRequest, as_directory};
+use crate::source::local::{LocalContent, is_local};
 use crate::source::{Asked, BoxFuture, Found, Listing, Source, SourceConfig, SourceError};
 use crate::util::events;
 use crate::util::plural::count;
@@ -42,6 +46,8 @@ struct State {
     /// Locked for the moment of a change.
     loaded: Mutex<Option<Loaded>>,
     nested: Nested,
+    /// A document that can be read only once.
+    content: Mutex<Option<LocalContent>>,
     /// Where the document is that describes this file, or this document itself; `None` if unknown.
     described_by: Mutex<Option<Url>>,
 }
@@ -95,6 +101,12 @@ impl DocumentSource {
         if let Some(known) = known.as_ref().filter(|known| known.is_fresh(self.config.ttl)) {
             return Ok(Arc::clone(&known.tree));
         }
+        let at = Instant::now();
+        if is_local(document) {
+            let content = state.content.lock().clone();
+            let answer = Answer::of_local(document, content, self.client.max_page()).await?;
+            return self.take(document, document, answer, at).await;
+        }
         let mut request = DocumentRequest {
             accepts: &[200, 304],
             ..DocumentRequest::default()
@@ -102,16 +114,39 @@ impl DocumentSource {
         if let Some(etag) = known.as_ref().and_then(|known| known.etag.clone()) {
             request.headers = HeaderMap::from_iter([(IF_NONE_MATCH, etag)]);
         }
-        let at = Instant::now();
         let asked = self.locate(&state, there).await?;
-        let mut answer = self.client.document(&asked, request).await?;
+        let answer = self.client.document(&asked, request).await?;
         if let Some(known) = known
             && answer.status == 304
         {
             return Ok(state.note(Loaded { at: Some(at), ..known }));
         }
-        let body = std::mem::take(&mut answer.body);
-        self.take(document, there, &answer, body, at).await
+        self.take(document, there, answer.into(), at).await
+    }
+
+    /// [`Source::open`] for a document on this machine.
+    async fn open_local(&self, asked: &Asked<'_>) -> Result<Option<Found>, SourceError> {
+        let (document, at) = (asked.url, Instant::now());
+        let state = self.state(document);
+        let content = asked.content.cloned();
+        *state.content.lock() = content.clone();
+        let answer = Answer::of_local(document, content, self.client.max_page()).await?;
+        let is_one = match self.format.recognition {
+            Recognition::ByUrl(is_one) => is_one(document),
+            Recognition::ByContent { is_local_one, .. } => is_local_one(document, &answer.body),
+        };
+        if !asked.is_named && !is_one {
+            return Ok(None);
+        }
+        let tree = self.take(document, document, answer, at).await?;
+        self.found(document, &tree).map(Some)
+    }
+
+    /// The root directory of a document.
+    fn found(&self, document: &Url, tree: &DocumentTree) -> Result<Found, SourceError> {
+        let listing = tree.listing(&[]).cloned();
+        let listing = listing.ok_or_else(|| SourceError::not_found(document))?;
+        Ok(Found::Directory(self.root(document), listing))
     }
 
     /// Where to request a document. A file may be described by a document elsewhere.
@@ -163,16 +198,21 @@ impl DocumentSource {
         &self,
         document: &Url,
         there: &Url,
-        answer: &Document,
-        body: Vec<u8>,
+        answer: Answer,
         at: Instant,
     ) -> Result<Arc<DocumentTree>, SourceError> {
+        let Answer {
+            url,
+            body,
+            modified,
+            etag,
+        } = answer;
         let state = self.state(document);
         let before = state.loaded.lock().clone();
         let mut now = Loaded {
             tree: Arc::default(),
             at: Some(at),
-            etag: answer.headers.get(ETAG).cloned(),
+            etag,
             hash: xxh3_64(&body),
             is_stored: false,
         };
@@ -186,7 +226,7 @@ impl DocumentSource {
         }
         let not_a_listing = |error| SourceError::not_a_listing(there, error);
         // What comes from a mirror is relative to the document's own URL.
-        let base = if document == there { &answer.url } else { document }.clone();
+        let base = if document == there { url } else { document.clone() };
         let (parse, config) = (self.format.parse, self.config.clone());
         let parsed = in_background(move || parse(&base, &body, &config))
             .await
@@ -204,7 +244,7 @@ impl DocumentSource {
         }
         let mut parsed = expanded.parsed;
         self.take_logins(document, &mut parsed.files);
-        let (root, modified, most) = (self.root(document), answer.modified, self.config.listings.max_entries);
+        let (root, most) = (self.root(document), self.config.listings.max_entries);
         let tree = in_background(move || DocumentTree::new(&root, parsed, modified, most)).await;
         now.tree = Arc::new(tree.map_err(not_a_listing)?);
         let noted = before.as_ref().and_then(|before| before.tree.note());
@@ -217,7 +257,7 @@ impl DocumentSource {
     /// Takes user names and passwords out of the files' URLs. Those in a local document are the user's own words, and are
     /// used for their servers. A server's document must not choose who the user is elsewhere.
     fn take_logins(&self, document: &Url, files: &mut [DocumentFile]) {
-        let is_local = !matches!(document.scheme(), "http" | "https");
+        let is_local = is_local(document);
         let mut dropped = 0_u64;
         for file in files {
             for url in std::iter::once(&mut file.url).chain(&mut file.published.alternates) {
@@ -268,6 +308,9 @@ impl Source for DocumentSource {
 
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
         Box::pin(async move {
+            if is_local(asked.url) {
+                return self.open_local(asked).await;
+            }
             let document = (self.format.document)(asked.url);
             let there = (self.format.document)(asked.there);
             let at = Instant::now();
@@ -281,7 +324,7 @@ impl Source for DocumentSource {
                 Recognition::ByContent { .. } if let Some(tree) = self.tree_of_described(asked, &document).await? => {
                     tree
                 }
-                Recognition::ByContent { may_be_one, is_one } => {
+                Recognition::ByContent { may_be_one, is_one, .. } => {
                     if !asked.is_named && !may_be_one(asked.url, asked.metadata().await?) {
                         return Ok(None);
                     }
@@ -289,12 +332,10 @@ impl Source for DocumentSource {
                     if !asked.is_named && !is_one(&answer.body) {
                         return Ok(None);
                     }
-                    self.take(&document, &there, answer, answer.body.clone(), at).await?
+                    self.take(&document, &there, Answer::of(answer), at).await?
                 }
             };
-            let listing = tree.listing(&[]).cloned();
-            let listing = listing.ok_or_else(|| SourceError::not_found(&document))?;
-            Ok(Some(Found::Directory(self.root(&document), listing)))
+            self.found(&document, &tree).map(Some)
         })
     }
 

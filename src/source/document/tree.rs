@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use url::Url;
 
-use super::{DocumentError, DocumentFile, Parsed, address};
+use super::address;
+use super::file::{DocumentError, DocumentFile, Parsed};
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name, Published};
 
 /// The tree of a document.
@@ -289,7 +290,7 @@ impl Renamed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::document::path_of;
+    use crate::source::document::text::path_of;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()

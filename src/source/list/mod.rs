@@ -35,6 +35,8 @@ pub(super) const FORMAT: Format = Format {
             (is_named_so || is_typed_so) && answer.size.is_some_and(|size| size <= LONGEST)
         },
         is_one: is_list,
+        // The last kind that is asked. Its errors name the line.
+        is_local_one: |_, _| true,
     },
     parse: |document, body, _| parse(document, body),
     may_be_nested: None,

@@ -40,6 +40,7 @@ pub(super) const FORMAT: Format = Format {
             is_typed_so || has_extension(url, EXTENSIONS) && is_text(answer)
         },
         is_one: parse::is_playlist,
+        is_local_one: |url, body| parse::has_header(body) || has_extension(url, EXTENSIONS) && parse::is_playlist(body),
     },
     parse: |document, body, _| parse::parse(document, body),
     may_be_nested: Some(|url| has_extension(url, EXTENSIONS)),

@@ -63,13 +63,19 @@ pub(crate) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError
     Ok(parsed)
 }
 
+/// Returns true if a document begins as playlists do that say what they are.
+pub(super) fn has_header(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.trim_ascii_start().starts_with(b"#EXTM3U")
+}
+
 /// Returns true if a document that is called a playlist may be one: it is text, and no page.
 pub(super) fn is_playlist(body: &[u8]) -> bool {
     /// Bytes that are searched.
     const BEGIN: usize = 4 << 10;
     let begin = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
     let begin = &begin[..begin.len().min(BEGIN)];
-    begin.starts_with(b"#EXTM3U") || !begin.is_empty() && !begin.contains(&0) && !begin.starts_with(b"<")
+    has_header(body) || !begin.is_empty() && !begin.contains(&0) && !begin.starts_with(b"<")
 }
 
 /// Lines end in CR, LF, or both; a pair counts as one for [`parse`]'s numbers.

@@ -16,6 +16,9 @@ use url::Url;
 
 use super::document::{Format, Recognition, has_extension};
 
+/// Extensions of Metalinks.
+const EXTENSIONS: &[&str] = &["meta4", "metalink"];
+
 /// The kind.
 pub(super) const FORMAT: Format = Format {
     kind: "metalink",
@@ -25,9 +28,10 @@ pub(super) const FORMAT: Format = Format {
             let kind = answer.content_type.as_deref().unwrap_or_default();
             let is_typed_so = matches!(kind, "application/metalink4+xml" | "application/metalink+xml");
             let is_xml = matches!(kind, "application/xml" | "text/xml");
-            is_typed_so || is_xml || has_extension(url, &["meta4", "metalink"])
+            is_typed_so || is_xml || has_extension(url, EXTENSIONS)
         },
         is_one: parse::is_metalink,
+        is_local_one: |url, body| has_extension(url, EXTENSIONS) || parse::is_metalink(body),
     },
     parse: |document, body, config| parse::parse(document, body, &config.metalink_locations),
     is_described: true,

@@ -50,6 +50,8 @@ impl Listings {
         let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
         let known = match directory.last_known() {
             Some(known) => Some(known),
+            // As quick as what is stored, and newer.
+            None if directory.source.list_now(url).is_some() => None,
             None => self.find_stored(node, directory, url, urgency).await?,
         };
         let Some(known) = known else {

@@ -175,11 +175,11 @@ impl Top {
         for spec in specs {
             let asked = spec.url.clone();
             let spec = sources.resolve(spec);
-            let SourceSpec { url, kind } = spec.map_err(|error| TopError::of(error, client, &asked))?;
-            let url = client.adopt(url);
-            client.call_directory(&url);
-            let spec = SourceSpec { url, kind };
+            let spec = spec.map_err(|error| TopError::of(error, client, &asked))?;
+            let url = client.adopt(spec.url.clone());
+            let spec = SourceSpec { url, ..spec };
             let url = &spec.url;
+            client.call_directory(url);
             let entry = match stored_entry(sources, catalog, &spec) {
                 Some(entry) => entry,
                 None => {
@@ -245,6 +245,10 @@ async fn entry_of(client: &Client, sources: &Sources, spec: &SourceSpec) -> Resu
 /// What earlier mounts stored of a source.
 fn stored_entry(sources: &Sources, catalog: &Catalog, spec: &SourceSpec) -> Option<TopEntry> {
     let url = &spec.url;
+    if spec.is_local() {
+        // It is read in no time, and may have changed.
+        return None;
+    }
     if let Some((kind, source)) = sources.stored_file(spec)
         && let Some(file) = catalog.file(url)
     {
