@@ -40,6 +40,7 @@ pub(crate) use limits::name_slots::{MOST_NAME_REQUESTS, NameSlot, NameSlots};
 pub(crate) use limits::request_rate::RequestRate;
 pub(crate) use logins::{LoginKey, Logins};
 pub(crate) use mirror_tier::MirrorTier;
+pub(crate) use per_origin::PerOrigin;
 pub(crate) use published::{Hash, HashAlgorithm, Pieces, Published};
 pub(crate) use request::body::Body;
 pub(crate) use request::redirects::Route;

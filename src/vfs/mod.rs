@@ -32,7 +32,6 @@ mod error;
 mod file;
 mod listing;
 mod nodes;
-mod per_origin;
 mod prefetch;
 mod request;
 mod root;

@@ -17,7 +17,7 @@ use super::file::revalidator::Revalidator;
 use super::listing::listing_cache::ListingCache;
 use super::listing::listings::Listings;
 use super::listing::unlisted::UnlistedNames;
-use super::nodes::dates::Clocks;
+use super::nodes::dates::{Clock, Clocks};
 use super::nodes::ino::{Ino, ROOT};
 use super::nodes::node::{Node, Snapshot};
 use super::nodes::remote_file::RemoteFile;
@@ -76,7 +76,7 @@ impl Tree {
             patience,
             most_names,
         } = config;
-        let clocks = Clocks::default();
+        let clocks = Clocks::new(|_| Clock::default());
         let root = root_node(&top, &clocks);
         let shared = Arc::new(Shared {
             requests: Requests::new(client.clone(), Arc::clone(&cache), retries, patience, runtime.clone()),

@@ -13,7 +13,7 @@ use crate::vfs::nodes::node::Node;
 
 /// The directories whose names are in memory, by the time of their listing.
 #[derive(Default)]
-pub(in crate::vfs) struct ListingLru {
+pub(super) struct ListingLru {
     /// Number of names in all of them.
     names: usize,
     /// Counts listings; serves as the time.
@@ -31,7 +31,7 @@ struct Listed {
 impl ListingLru {
     /// Notes that a directory was listed with this many names. Returns the directories that must drop theirs to keep
     /// at most `most`. The directory just listed is never among them, however large.
-    pub(in crate::vfs) fn listed(&mut self, node: &Arc<Node>, names: usize, most: usize) -> Vec<Arc<Node>> {
+    pub(super) fn listed(&mut self, node: &Arc<Node>, names: usize, most: usize) -> Vec<Arc<Node>> {
         self.now += 1;
         if let Some(before) = self.times.insert(node.ino, self.now) {
             self.names -= self.by_time.remove(&before).map_or(0, |listed| listed.names);

@@ -127,7 +127,7 @@ pub(in crate::vfs) fn read(directory: &Url, kind: &str, stored: &StoredListing) 
 }
 
 /// A listing without names.
-pub(in crate::vfs) fn listing_of(directory: &Url, modified: Option<SystemTime>) -> Listing {
+pub(super) fn listing_of(directory: &Url, modified: Option<SystemTime>) -> Listing {
     Listing {
         entries: Entries::of(directory),
         left_out: LeftOut::default(),

@@ -22,7 +22,7 @@ use url::Url;
 
 use super::kinds::with_slash;
 use crate::http::{Origin, redact};
-use crate::origin::Metadata;
+use crate::origin::{Metadata, PerOrigin};
 use crate::source::{ListedSize, Name, NameKind, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
@@ -31,7 +31,6 @@ use crate::vfs::nodes::ino;
 use crate::vfs::nodes::node::{Directory, Kind, Node};
 use crate::vfs::nodes::remote_file::RemoteFile;
 use crate::vfs::nodes::remote_file::known::Known;
-use crate::vfs::per_origin::PerOrigin;
 use crate::vfs::request::mirror_lookup::Authority;
 use crate::vfs::request::urgency::Urgency;
 use crate::vfs::shared::Shared;
@@ -98,14 +97,14 @@ enum Unlisted {
 /// The unlisted names of a mount.
 pub(in crate::vfs) struct UnlistedNames {
     shared: Arc<Shared>,
-    allowances: PerOrigin<Arc<Mutex<Allowance>>>,
+    allowances: PerOrigin<Mutex<Allowance>>,
 }
 
 impl UnlistedNames {
     pub(in crate::vfs) fn new(shared: Arc<Shared>) -> UnlistedNames {
         UnlistedNames {
             shared,
-            allowances: PerOrigin::default(),
+            allowances: PerOrigin::new(|_| Mutex::new(Allowance::new())),
         }
     }
 
@@ -290,8 +289,7 @@ impl UnlistedNames {
     }
 
     fn allowance(&self, url: &Url) -> Option<Arc<Mutex<Allowance>>> {
-        let new = || Arc::new(Mutex::new(Allowance::new()));
-        self.allowances.of(&Origin::of(url)?, new)
+        Some(self.allowances.of(&Origin::of(url)?))
     }
 }
 

@@ -30,9 +30,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::{Mutex, RwLock};
 use url::Url;
 
-use crate::http::Origin;
+use crate::origin::PerOrigin;
 use crate::source::ListedTime;
-use crate::vfs::per_origin::PerOrigin;
 
 /// Time zones differ from UTC by whole quarters of an hour, in seconds.
 const QUARTER: i64 = 900;
@@ -94,7 +93,7 @@ impl Clock {
 }
 
 /// The clocks of all servers.
-pub(in crate::vfs) type Clocks = PerOrigin<Arc<Clock>>;
+pub(in crate::vfs) type Clocks = PerOrigin<Clock>;
 
 /// The dates of the files in one directory.
 pub(in crate::vfs) struct Dates {
@@ -119,10 +118,9 @@ pub(in crate::vfs) enum Learnt {
 }
 
 impl Dates {
-    /// The dates of a directory at this URL. Origins beyond [`MOST_ORIGINS`](crate::http::MOST_ORIGINS) share no clock.
+    /// The dates of a directory at this URL.
     pub(in crate::vfs) fn at(clocks: &Clocks, url: &Url) -> Arc<Dates> {
-        let clock = Origin::of(url).and_then(|origin| clocks.of(&origin, Arc::default));
-        Dates::by(clock.unwrap_or_default())
+        Dates::by(clocks.of_url(url))
     }
 
     pub(super) fn by(clock: Arc<Clock>) -> Arc<Dates> {
