@@ -13,7 +13,7 @@ use super::mount_config::{EngineConfig, MountConfig};
 use super::network::NetworkError;
 use super::paths::{PathError, absolute, cache_dir};
 use super::s3::{S3Error, refuse_mirrors};
-use super::source::{self, SourceError};
+use super::source::{self, InvalidSource};
 use crate::http::HttpConfig;
 use crate::source::ListingConfig;
 
@@ -22,7 +22,7 @@ use crate::source::ListingConfig;
 pub(crate) enum ConfigError {
     /// A source is invalid.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(#[from] InvalidSource),
     /// There is a source or a mountpoint, but not both.
     #[error("{}", one_of_two(.0))]
     OneOfTwo(String),

@@ -13,7 +13,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// A source that can't be mounted. `{0}` never contains secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SourceError {
+pub(crate) enum InvalidSource {
     /// It does not begin with a scheme of a source, and is no file.
     #[error(
         "`{0}` is not a source; a source is a URL that begins with {list}, a list, playlist or Metalink on this \
@@ -53,7 +53,7 @@ pub(crate) enum SourceError {
     Empty(String),
 }
 
-impl SourceError {
+impl InvalidSource {
     /// Returns true if the source is wrong, false if a file can't be read.
     pub(crate) fn is_usage(&self) -> bool {
         !matches!(self, Self::Unreadable { .. } | Self::Document { .. })
@@ -61,7 +61,7 @@ impl SourceError {
 }
 
 /// Reads the sources as given: URLs, and files of URLs.
-pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, SourceError> {
+pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, InvalidSource> {
     let mut urls = Vec::new();
     for text in texts {
         let Some(file) = text.strip_prefix('@') else {
@@ -72,7 +72,7 @@ pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, SourceError>
             let mut lines = String::new();
             opened.take(LARGEST_FILE).read_to_string(&mut lines).map(|_| lines)
         });
-        let lines = read.map_err(|error| SourceError::Unreadable {
+        let lines = read.map_err(|error| InvalidSource::Unreadable {
             file: file.to_owned(),
             reason: error.to_string(),
         })?;
@@ -82,7 +82,7 @@ pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, SourceError>
             urls.push(parse(line)?);
         }
         if urls.len() == before {
-            return Err(SourceError::Empty(file.to_owned()));
+            return Err(InvalidSource::Empty(file.to_owned()));
         }
     }
     Ok(urls)
@@ -102,13 +102,13 @@ pub(super) fn name(text: &str) -> String {
 ///
 /// # Errors
 /// If one can't be read, or is larger.
-pub(crate) fn load(specs: &mut [SourceSpec], most: u64) -> Result<(), SourceError> {
+pub(crate) fn load(specs: &mut [SourceSpec], most: u64) -> Result<(), InvalidSource> {
     for spec in specs.iter_mut().filter(|spec| spec.is_local()) {
         let path = spec.path();
         let file = path
             .as_ref()
             .map_or("standard input".to_owned(), |path| path.display().to_string());
-        let fail = |reason: String| SourceError::Document {
+        let fail = |reason: String| InvalidSource::Document {
             file: file.clone(),
             reason,
         };
@@ -133,23 +133,23 @@ pub(crate) fn load(specs: &mut [SourceSpec], most: u64) -> Result<(), SourceErro
 ///
 /// # Errors
 /// If it is not a URL with a scheme of a source, or has a fragment.
-pub(crate) fn parse(text: &str) -> Result<SourceSpec, SourceError> {
+pub(crate) fn parse(text: &str) -> Result<SourceSpec, InvalidSource> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if scheme.is_none() {
         return local(text);
     }
     if !scheme.is_some_and(|scheme| registry::schemes().contains(&scheme.as_str())) {
-        return Err(SourceError::NoScheme(shown(text)));
+        return Err(InvalidSource::NoScheme(shown(text)));
     }
-    let spec = SourceSpec::of(text).map_err(|reason| SourceError::Malformed {
+    let spec = SourceSpec::of(text).map_err(|reason| InvalidSource::Malformed {
         url: shown(text),
         reason,
     })?;
     if spec.url.fragment().is_some() {
-        return Err(SourceError::Fragment(shown(text)));
+        return Err(InvalidSource::Fragment(shown(text)));
     }
     if spec.is_local() && spec.path().is_none() {
-        return Err(SourceError::Document {
+        return Err(InvalidSource::Document {
             file: shown(text),
             reason: "it is not on this machine".to_owned(),
         });
@@ -158,11 +158,11 @@ pub(crate) fn parse(text: &str) -> Result<SourceSpec, SourceError> {
 }
 
 /// A document on this machine, by its path; `-` for standard input.
-fn local(text: &str) -> Result<SourceSpec, SourceError> {
+fn local(text: &str) -> Result<SourceSpec, InvalidSource> {
     if text == "-" {
         return Ok(SourceSpec::of_stdin());
     }
-    let fail = |reason: String| SourceError::Document {
+    let fail = |reason: String| InvalidSource::Document {
         file: text.to_owned(),
         reason,
     };
@@ -171,11 +171,11 @@ fn local(text: &str) -> Result<SourceSpec, SourceError> {
         Ok(metadata) if metadata.is_dir() => Err(fail("it is a directory".to_owned())),
         Ok(_) => {
             let path = std::path::absolute(text).map_err(|error| fail(error.to_string()))?;
-            SourceSpec::of_file(&path).ok_or_else(|| SourceError::NoScheme(text.to_owned()))
+            SourceSpec::of_file(&path).ok_or_else(|| InvalidSource::NoScheme(text.to_owned()))
         }
         Err(error) if is_path => Err(fail(error.to_string())),
         // A URL without its scheme is mistyped more often than a path.
-        Err(_) => Err(SourceError::NoScheme(shown(text))),
+        Err(_) => Err(InvalidSource::NoScheme(shown(text))),
     }
 }
 
@@ -236,12 +236,12 @@ mod tests {
         );
         assert_eq!(parse("HTTP://example.org").unwrap().url.as_str(), "http://example.org/");
         for text in ["ftp://example.org/", "example.org/pub", "stdin:///stdin", "", "http:/x"] {
-            assert!(matches!(parse(text), Err(SourceError::NoScheme(_))), "{text}");
+            assert!(matches!(parse(text), Err(InvalidSource::NoScheme(_))), "{text}");
         }
         for text in ["http://", "http://a b/", "http://host:99999/", "http://[::1/"] {
-            assert!(matches!(parse(text), Err(SourceError::Malformed { .. })), "{text}");
+            assert!(matches!(parse(text), Err(InvalidSource::Malformed { .. })), "{text}");
         }
-        assert!(matches!(parse("http://host/a#b"), Err(SourceError::Fragment(_))));
+        assert!(matches!(parse("http://host/a#b"), Err(InvalidSource::Fragment(_))));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         for wrong in ["/no/such/file", "./none.txt", "/", "file://elsewhere/x"] {
             let error = parse(wrong).unwrap_err();
             assert!(
-                matches!(error, SourceError::Document { .. }) && !error.is_usage(),
+                matches!(error, InvalidSource::Document { .. }) && !error.is_usage(),
                 "{error}"
             );
         }
@@ -301,7 +301,7 @@ mod tests {
         let typed = format!("@{}", file.path().display());
         let all = || read_all(&["http://a/".to_owned(), typed.clone()]);
         std::fs::write(file.path(), "# mine\n\n").unwrap();
-        assert!(matches!(all(), Err(SourceError::Empty(_))));
+        assert!(matches!(all(), Err(InvalidSource::Empty(_))));
         std::fs::write(file.path(), "# mine\n http://h/f?sig=s3cret \n\nhttp://b/\n").unwrap();
         let urls: Vec<String> = all().unwrap().into_iter().map(|source| source.url.into()).collect();
         assert_eq!(urls, ["http://a/", "http://h/f?sig=s3cret", "http://b/"]);

@@ -63,8 +63,8 @@ pub(crate) struct Down {
     pub reason: String,
 }
 
-impl From<crate::origin::Down> for Down {
-    fn from(down: crate::origin::Down) -> Down {
+impl From<crate::origin::DownOrigin> for Down {
+    fn from(down: crate::origin::DownOrigin) -> Down {
         Down {
             origin: down.origin.to_string(),
             seconds: down.time.as_secs(),

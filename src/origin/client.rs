@@ -27,17 +27,19 @@ use url::Url;
 
 use super::{
     content::Content,
+    failures::{
+        health::{DownOrigin, Health, Permit},
+        responsiveness::Responsiveness,
+    },
     head_trust::HeadTrusts,
-    health::{Down, Health, Permit},
     limits::name_slots::NameSlots,
     mirrors::Mirrors,
     per_origin::PerOrigin,
     request::{
         body::Body,
-        requester::{Request, Requester},
         signers::Signer,
+        transport::{HttpRequest, Transport},
     },
-    responsiveness::Responsiveness,
     version_aliases::VersionAliases,
 };
 use crate::http::{HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, response::head::is_elsewhere};
@@ -45,12 +47,12 @@ use crate::http::{HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, resp
 /// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<ClientState>,
 }
 
 /// The state that all clones share.
-struct Shared {
-    requester: Requester,
+struct ClientState {
+    transport: Transport,
     mirrors: Mirrors,
     name_slots: PerOrigin<NameSlots>,
     responsiveness: PerOrigin<Responsiveness>,
@@ -63,7 +65,7 @@ struct Shared {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("config", &self.requester().config)
+            .field("config", &self.transport().config)
             .finish_non_exhaustive()
     }
 }
@@ -75,9 +77,9 @@ impl Client {
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
         Ok(Client {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ClientState {
                 mirrors: Mirrors::new(config.mirrors.clone()),
-                requester: Requester::new(config)?,
+                transport: Transport::new(config)?,
                 name_slots: PerOrigin::new(|_| NameSlots::new()),
                 responsiveness: PerOrigin::new(Responsiveness::new),
                 aliases: VersionAliases::default(),
@@ -88,8 +90,8 @@ impl Client {
     }
 
     /// Sends single requests, for what is built on them.
-    pub(super) fn requester(&self) -> &Requester {
-        &self.shared.requester
+    pub(super) fn transport(&self) -> &Transport {
+        &self.shared.transport
     }
 
     /// Removes `user:password` from a URL and registers them for its origin; without them, registers the credentials
@@ -97,38 +99,38 @@ impl Client {
     ///
     /// Only for URLs that the user gave, never for a link or redirect from a server.
     pub fn adopt(&self, url: Url) -> Url {
-        self.requester().access.adopt(url)
+        self.transport().access.adopt(url)
     }
 
     /// Signs requests for what is below a directory, whose path ends in `/`. Not for a target of a redirect to elsewhere.
     pub(crate) fn sign_below(&self, directory: &Url, signer: Signer) {
-        self.requester().signers.add(directory, signer);
+        self.transport().signers.add(directory, signer);
     }
 
     /// Returns true if a proxy is set. Then a failed connection may be the proxy's.
     pub fn may_use_a_proxy(&self) -> bool {
-        self.requester().config.proxy.may_be_one()
+        self.transport().config.proxy.may_be_one()
     }
 
     /// Returns true if requests to this URL's origin carry a login or a token.
     pub fn logs_in_at(&self, url: &Url) -> bool {
-        self.requester().access.logs_in_at(url)
+        self.transport().access.logs_in_at(url)
     }
 
     /// Registers a directory URL that the user gave, if it is one. Requests keep the form that the user gave, with or
     /// without a `/` at the end.
     pub fn call_directory(&self, url: &Url) {
-        self.requester().redirects.call(&as_directory(url), url);
+        self.transport().redirects.call(&as_directory(url), url);
     }
 
     /// Records the URL at which a directory's listing was found. Requests for what is below the directory go there.
     pub fn found_directory(&self, directory: &Url, found: &Url) {
-        self.requester().redirects.learnt(directory, Some(found));
+        self.transport().redirects.learnt(directory, Some(found));
     }
 
     /// The health of an origin, as all requests to it have found. Callers that retry must follow it.
     pub fn health(&self, origin: &Origin) -> Arc<Health> {
-        self.requester().healths.of(origin)
+        self.transport().healths.of(origin)
     }
 
     /// The slots of an origin for requests for names. Callers take one before they call the client.
@@ -142,8 +144,8 @@ impl Client {
     }
 
     /// The origins whose circuit breaker is open: down, unreachable or overloaded.
-    pub fn down(&self) -> Vec<Down> {
-        let healths = self.requester().healths.all();
+    pub fn down(&self) -> Vec<DownOrigin> {
+        let healths = self.transport().healths.all();
         let mut down: Vec<_> = healths.iter().filter_map(|health| health.down()).collect();
         down.sort_by(|one, other| one.origin.cmp(&other.origin));
         down
@@ -153,12 +155,12 @@ impl Client {
     pub fn health_of(&self, url: &Url) -> Arc<Health> {
         // A redirect target that is unavailable does not count.
         let link = self
-            .requester()
+            .transport()
             .redirects
             .way(url)
-            .map(|link| self.requester().healths.of_url(&link));
+            .map(|link| self.transport().healths.of_url(&link));
         let link = link.filter(|health| !health.is_down());
-        link.unwrap_or_else(|| self.requester().healths.of_url(url))
+        link.unwrap_or_else(|| self.transport().healths.of_url(url))
     }
 
     /// Sends a request for another resource of the origin in the background: the directory of what has just failed. The
@@ -170,7 +172,7 @@ impl Client {
         };
         let client = self.clone();
         runtime.spawn(async move {
-            let error = match client.requester().head(&other).await {
+            let error = match client.transport().head(&other).await {
                 Ok(answer) if answer.response.status().is_success() => None,
                 Ok(answer) => Some(answer.refused().await),
                 Err(error) => Some(error),
@@ -195,19 +197,19 @@ impl Client {
 
     /// How many connections at a time an origin is seen to serve, at most as many as are allowed.
     pub fn serves(&self, origin: &Origin) -> usize {
-        self.requester().limits.of(origin).serves()
+        self.transport().limits.of(origin).serves()
     }
 
     /// The origin that a range of this URL would be requested from now: the last target of its
     /// redirects. `None` if the scheme is neither http nor https.
     pub fn origin_of(&self, url: &Url) -> Option<Origin> {
-        let link = self.requester().redirects.way(url);
+        let link = self.transport().redirects.way(url);
         Origin::of(link.as_ref().unwrap_or(url))
     }
 
     /// Records the redirect target of a file's URL, for the next request for the file.
     pub fn note_redirect(&self, url: &Url, target: &Url) {
-        self.requester().redirects.remember_untried(url, target);
+        self.transport().redirects.remember_untried(url, target);
     }
 
     /// The mirrors of the sources.
@@ -217,17 +219,17 @@ impl Client {
 
     /// Notes the headers that a file's source publishes. Requests for any of its URLs carry them from now on.
     pub(crate) fn note_headers(&self, content: &Content) {
-        self.requester().file_headers.note(content);
+        self.transport().file_headers.note(content);
     }
 
     /// Maximum size of a document, in bytes.
     pub(crate) fn max_page(&self) -> u64 {
-        self.shared.config.max_page
+        self.transport().config.max_page
     }
 
     /// Returns true if the network must not be used (`--offline`).
     pub fn is_offline(&self) -> bool {
-        self.requester().config.offline
+        self.transport().config.offline
     }
 
     /// Requests a whole file of any size.
@@ -235,7 +237,7 @@ impl Client {
     /// # Errors
     /// `BadAnswer` for a response that fails validation; otherwise as the response or its absence demands.
     pub async fn whole(&self, url: &Url) -> Result<Body, HttpError> {
-        let answer = self.requester().send(Request::whole(), url).await?;
+        let answer = self.transport().send(HttpRequest::whole(), url).await?;
         if answer.head.status != 200 {
             return Err(answer.refused().await);
         }
@@ -247,7 +249,7 @@ impl Client {
             return Err(answer.failed(kind).await);
         }
         let due = answer.head.content_length;
-        Ok(self.requester().body(answer, due))
+        Ok(self.transport().body(answer, due))
     }
 }
 

@@ -10,12 +10,11 @@
 //! The origin is that of the requested URL, not of the redirect target: signed links from a redirector are valid for
 //! GET alone.
 
-use std::collections::HashMap;
-
 use parking_lot::Mutex;
 use url::Url;
 
-use crate::http::{MOST_ORIGINS, Origin};
+use super::per_origin::PerOrigin;
+use crate::http::redact;
 
 /// How far the HEAD responses of an origin are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,69 +59,46 @@ struct Experience {
 
 /// What was learnt of each origin.
 #[derive(Default)]
-pub(crate) struct HeadTrusts(Mutex<HashMap<Origin, Experience>>);
+pub(crate) struct HeadTrusts(PerOrigin<Mutex<Experience>>);
 
 impl HeadTrusts {
     /// How far HEAD is trusted for this URL's origin.
     pub(crate) fn of(&self, url: &Url) -> HeadTrust {
-        self.get(url).head
+        self.0.of_url(url).lock().head
     }
 
     /// The probe form that brought a size from this URL's origin.
     pub(crate) fn probe_form(&self, url: &Url) -> ProbeForm {
-        self.get(url).probe
+        self.0.of_url(url).lock().probe
     }
 
     /// Records whether a HEAD agreed with a GET of the same URL.
     pub(crate) fn note_head(&self, url: &Url, agrees: bool) {
-        let trust = if agrees {
-            HeadTrust::Proven
-        } else {
-            HeadTrust::Distrusted
-        };
-        self.change(url, |experience| {
+        let experience = self.0.of_url(url);
+        let trust = &mut experience.lock().head;
+        *trust = match (*trust, agrees) {
             // One contradiction is enough: a HEAD that is right for one file may be wrong for the next.
-            if experience.head != HeadTrust::Distrusted {
-                if trust == HeadTrust::Distrusted {
-                    log::debug!(
-                        "{}: responses to HEAD and GET differ; using only GET",
-                        crate::http::redact(url)
-                    );
-                }
-                experience.head = trust;
+            (HeadTrust::Distrusted, _) => HeadTrust::Distrusted,
+            (_, true) => HeadTrust::Proven,
+            (_, false) => {
+                log::debug!("{}: responses to HEAD and GET differ; using only GET", redact(url));
+                HeadTrust::Distrusted
             }
-        });
+        };
     }
 
     /// Records that a GET contradicted what was known of a file.
     pub(crate) fn doubt(&self, url: &Url) {
-        if self.of(url) != HeadTrust::Distrusted {
-            self.change(url, |experience| experience.head = HeadTrust::Doubted);
+        let experience = self.0.of_url(url);
+        let trust = &mut experience.lock().head;
+        if *trust != HeadTrust::Distrusted {
+            *trust = HeadTrust::Doubted;
         }
     }
 
     /// Records a probe form that brought a size.
     pub(crate) fn note_probe(&self, url: &Url, form: ProbeForm) {
-        // The default form needs no entry.
-        if self.probe_form(url) != form {
-            self.change(url, |experience| experience.probe = form);
-        }
-    }
-
-    fn get(&self, url: &Url) -> Experience {
-        let all = self.0.lock();
-        let origin = Origin::of(url);
-        origin.and_then(|origin| all.get(&origin).copied()).unwrap_or_default()
-    }
-
-    fn change(&self, url: &Url, change: impl FnOnce(&mut Experience)) {
-        let Some(origin) = Origin::of(url) else { return };
-        let mut all = self.0.lock();
-        // What is dropped here is learnt again.
-        if all.len() >= MOST_ORIGINS && !all.contains_key(&origin) {
-            all.clear();
-        }
-        change(all.entry(origin).or_default());
+        self.0.of_url(url).lock().probe = form;
     }
 }
 
@@ -158,9 +134,5 @@ mod tests {
         trusts.note_probe(&url(0), ProbeForm::TwoBytes);
         let forms: Vec<_> = trusts.probe_form(&url(0)).onwards().collect();
         assert_eq!(forms, [ProbeForm::TwoBytes, ProbeForm::Whole]);
-        for number in 0..3 * MOST_ORIGINS {
-            trusts.note_probe(&url(number), ProbeForm::Whole);
-        }
-        assert!(trusts.0.lock().len() <= MOST_ORIGINS);
     }
 }

@@ -24,9 +24,9 @@ pub(crate) type LoginKey = [u8; 8];
 
 /// Finds the login that a URL is requested with. The default has no login.
 #[derive(Clone, Default)]
-pub struct Logins(Option<Arc<Known>>);
+pub struct Logins(Option<Arc<LoginKeys>>);
 
-struct Known {
+struct LoginKeys {
     client: Client,
     /// Keys by the text that they are made of. Locked for a look-up, and while a login is hashed for the first time.
     keys: Mutex<HashMap<String, LoginKey>>,
@@ -42,7 +42,7 @@ impl Logins {
     /// The logins that this client sends.
     pub fn of(client: Client) -> Logins {
         let keys = Mutex::default();
-        Logins(Some(Arc::new(Known { client, keys })))
+        Logins(Some(Arc::new(LoginKeys { client, keys })))
     }
 
     /// The key of the login sent with requests for this URL; `None` for a public request.
@@ -67,13 +67,13 @@ fn slow_hash(text: &str) -> LoginKey {
 impl Client {
     /// Everything that identifies the sender of requests for this URL. Secret.
     fn login_text(&self, url: &Url) -> String {
-        let (requester, mut text) = (self.requester(), String::new());
+        let (transport, mut text) = (self.transport(), String::new());
         // Writing to a string can't fail.
-        if let Some(login) = requester.access.login_at(url) {
+        if let Some(login) = transport.access.login_at(url) {
             let _ = writeln!(text, "login\0{}\0{}", login.user, login.password.expose());
         }
-        if requester.access.is_home(url) {
-            let config = &requester.config;
+        if transport.access.is_home(url) {
+            let config = &transport.config;
             let _ = match &config.access.token {
                 Some(TokenSource::Given(token)) => writeln!(text, "token\0{}", token.expose()),
                 Some(TokenSource::File(path)) => writeln!(text, "token file\0{}", path.display()),
@@ -89,7 +89,7 @@ impl Client {
                 let _ = writeln!(text, "certificate\0{}", certificate.display());
             }
         }
-        for (name, value) in requester.config.cookies.of_host(url) {
+        for (name, value) in transport.config.cookies.of_host(url) {
             let _ = writeln!(text, "cookie\0{name}\0{value}");
         }
         text

@@ -8,7 +8,7 @@ use super::{
     Client, Content,
     limits::request_class::RequestClass,
     mirrors::other_version,
-    request::requester::Request,
+    request::transport::HttpRequest,
     tier::{ChunkTier, Expected, TierAnswer, TierRange},
 };
 use crate::http::{
@@ -33,8 +33,8 @@ impl MirrorTier {
     async fn request(&self, there: &Url, want: Range<u64>, expected: Expected<'_>) -> Result<TierRange, HttpError> {
         let client = &self.0;
         let answer = client
-            .requester()
-            .send_for(RequestClass::Bytes, None, Request::range(&want), there)
+            .transport()
+            .send_for(RequestClass::Bytes, None, HttpRequest::range(&want), there)
             .await?;
         let listed = match expected {
             Expected::Listed(Some(size)) => Some(Version {
@@ -53,7 +53,7 @@ impl MirrorTier {
                     version,
                     modified: answer.head.modified(),
                     body: client
-                        .requester()
+                        .transport()
                         .body(answer, Some(range.end - range.start))
                         .that_gives_way(),
                 });

@@ -5,16 +5,14 @@
 //! within the origin's connection limit. Every response is validated ([`crate::http`]): one that does not fit the
 //! request never reaches the caller as data.
 //!
-//! From the ground up: `limits` and `health` say when an origin may be asked; `request` sends one request;
+//! From the ground up: `limits` and `failures` say when an origin may be asked; `request` sends one request;
 //! `version_aliases` compares versions by such requests, and `mirrors` knows other places; `client` asks for metadata,
 //! documents and ranges; `mirror_tier` and `logins` use the client.
 
-mod backoff;
 mod client;
 mod content;
-mod failure_attribution;
+pub(crate) mod failures;
 mod head_trust;
-mod health;
 pub(crate) mod limits;
 mod logins;
 mod mirror_tier;
@@ -22,8 +20,6 @@ mod mirrors;
 mod per_origin;
 mod published;
 mod request;
-pub(crate) mod responsiveness;
-mod retry;
 mod throttle;
 pub(crate) mod tier;
 mod version_aliases;
@@ -33,8 +29,9 @@ pub(crate) use client::answers::{Metadata, RangeAnswer};
 pub(crate) use client::as_directory;
 pub(crate) use client::document::{Document, DocumentRequest};
 pub use content::{Content, ListedSize};
-pub(crate) use failure_attribution::{FailureAttribution, FailureEvidence};
-pub(crate) use health::{Down, Health, Permit};
+pub(crate) use failures::failure_attribution::{FailureAttribution, FailureEvidence};
+pub(crate) use failures::health::{DownOrigin, Health, Permit};
+pub(crate) use failures::retry::{OtherRequests, Retry};
 pub(crate) use limits::fetch_limit::{Complaint, FetchLimit, Load};
 pub(crate) use limits::name_slots::{MOST_NAME_REQUESTS, NameSlot, NameSlots};
 pub(crate) use limits::request_rate::RequestRate;
@@ -44,7 +41,6 @@ pub(crate) use per_origin::PerOrigin;
 pub(crate) use published::{Hash, HashAlgorithm, Pieces, Published};
 pub(crate) use request::body::Body;
 pub(crate) use request::redirects::Route;
-pub(crate) use retry::{OtherRequests, Retry};
 pub(crate) use throttle::Throttle;
 pub(crate) use tier::{ChunkTier, Expected};
 pub(crate) use version_aliases::{Comparison, SAMPLE, Sample, VersionLabel};

@@ -15,6 +15,12 @@ pub(crate) struct PerOrigin<T> {
     all: Mutex<HashMap<Origin, Arc<T>>>,
 }
 
+impl<T: Default> Default for PerOrigin<T> {
+    fn default() -> PerOrigin<T> {
+        PerOrigin::new(|_| T::default())
+    }
+}
+
 impl<T> PerOrigin<T> {
     pub(crate) fn new(make: impl Fn(Origin) -> T + Send + Sync + 'static) -> PerOrigin<T> {
         PerOrigin {

@@ -73,7 +73,10 @@ impl ListingBuilder {
             modified,
             published: None,
         };
-        self.add_entry(&entry).map(drop)
+        if self.add_entry(&entry)? {
+            self.entries.set_tag(self.entries.len() - 1, tag);
+        }
+        Ok(())
     }
 
     /// Adds an entry. Returns true if its name is new; the rules for one that is not are those of [`Self::add`].
@@ -92,7 +95,6 @@ impl ListingBuilder {
                 if !self.entries.push(entry) {
                     return Err(TooManyNames);
                 }
-                self.entries.set_tag(index, tag);
                 self.names.insert(key, index);
                 Ok(true)
             }

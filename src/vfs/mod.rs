@@ -12,7 +12,7 @@
 //! - **Unreachable is neither gone nor changed.** If a listing can't be fetched again, the old one is still served.
 //!   Only a 404 or 410 removes a name; only another validator makes a new version.
 //! - A silent origin delays known answers only briefly
-//!   ([`Responsiveness`](crate::origin::responsiveness::Responsiveness)). Listings that an earlier mount stored are
+//!   ([`Responsiveness`](crate::origin::failures::responsiveness::Responsiveness)). Listings that an earlier mount stored are
 //!   served at once and revalidated in the background (`listing::stored`).
 //! - Requests use slots of their own ([`NameSlots`](crate::origin::NameSlots)), so `ls` never waits behind a read.
 //!

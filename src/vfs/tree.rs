@@ -28,7 +28,7 @@ use super::root::root_builder::{RootBuilder, root_node};
 use super::root::top::Top;
 use super::shared::Shared;
 use crate::cache::{Cache, CacheEntry};
-use crate::origin::{Client, Down};
+use crate::origin::{Client, DownOrigin};
 use crate::source::{LeftOut, Sources};
 
 /// Settings of a [`Tree`].
@@ -288,7 +288,7 @@ impl Tree {
     }
 
     /// The origins that are down, unreachable or overloaded now.
-    pub(crate) fn servers_down(&self) -> Vec<Down> {
+    pub(crate) fn servers_down(&self) -> Vec<DownOrigin> {
         self.shared.client.down()
     }
 

@@ -164,14 +164,22 @@ fn pages_of_a_listing_are_followed() {
     for (how, last) in [("rel", "GET /?from=3\n"), ("number", "GET /?page=3\n")] {
         let server = WebServer::case("paged.py", &["PORT", how]);
         let mount = Mount::start_of(&server.url("/"));
-        assert_eq!(names(&mount.root()), ["endless", "f1", "f2", "f3", "f4", "f5", "f6"], "{how}");
+        assert_eq!(
+            names(&mount.root()),
+            ["endless", "f1", "f2", "f3", "f4", "f5", "f6"],
+            "{how}"
+        );
         assert_eq!(fs::read(mount.path("f6")).expect("its bytes"), b"0123456789", "{how}");
         let printed = server.printed();
         assert!(printed.contains(last), "{how}: {printed}");
         assert_eq!(left_out(&mount), "", "{how}: links to pages are no names");
         // A server that has a page for any number is not asked for all of them.
         assert_eq!(names(&mount.path("endless")), ["same"], "{how}");
-        let endless = server.printed().lines().filter(|line| line.contains("/endless/?page=")).count();
+        let endless = server
+            .printed()
+            .lines()
+            .filter(|line| line.contains("/endless/?page="))
+            .count();
         assert!(endless <= 2, "{how}: {endless}");
     }
 }

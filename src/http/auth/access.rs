@@ -64,7 +64,7 @@ enum Scheme {
 
 /// The credentials that a request carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub(crate) enum SentCredentials {
     /// None, and there are no better ones.
     Nothing,
     /// None although there is a login: the origin has not asked for it.
@@ -135,23 +135,26 @@ impl Access {
         method: &Method,
         url: &Url,
         request: RequestBuilder,
-    ) -> Result<(RequestBuilder, Shown), HttpErrorKind> {
+    ) -> Result<(RequestBuilder, SentCredentials), HttpErrorKind> {
         let Some(home) = self.home(url) else {
-            return Ok((request, Shown::Nothing));
+            return Ok((request, SentCredentials::Nothing));
         };
         let request = request.headers(self.config.headers.clone());
         if self.config.headers.contains_key(header::AUTHORIZATION) {
-            return Ok((request, Shown::Nothing));
+            return Ok((request, SentCredentials::Nothing));
         }
         if let Some(token) = &self.token {
             let (token, generation) = token.current().await?;
-            return Ok((request.bearer_auth(token.expose()), Shown::Token { generation }));
+            return Ok((
+                request.bearer_auth(token.expose()),
+                SentCredentials::Token { generation },
+            ));
         }
         let Some(login) = &home.login else {
-            return Ok((request, Shown::Nothing));
+            return Ok((request, SentCredentials::Nothing));
         };
         match &mut *home.scheme.lock() {
-            Scheme::Unasked => return Ok((request, Shown::Unasked)),
+            Scheme::Unasked => return Ok((request, SentCredentials::Unasked)),
             Scheme::Basic => {}
             Scheme::Digest(digest) => {
                 let nonce = digest.nonce().to_owned();
@@ -159,12 +162,15 @@ impl Access {
                 // checked here.
                 if let Ok(mut value) = HeaderValue::from_bytes(digest.answer(login, method, url).as_bytes()) {
                     value.set_sensitive(true);
-                    return Ok((request.header(header::AUTHORIZATION, value), Shown::Digest { nonce }));
+                    return Ok((
+                        request.header(header::AUTHORIZATION, value),
+                        SentCredentials::Digest { nonce },
+                    ));
                 }
             }
         }
         let request = request.basic_auth(&login.user, Some(login.password.expose()));
-        Ok((request, Shown::Basic))
+        Ok((request, SentCredentials::Basic))
     }
 
     /// After a 401: returns true if there are other credentials than the refused ones, so that another attempt may
@@ -172,13 +178,18 @@ impl Access {
     ///
     /// # Errors
     /// `NoCredentials` if no new token is available.
-    pub(crate) async fn renew(&self, url: &Url, shown: &Shown, answer: &HeaderMap) -> Result<bool, HttpErrorKind> {
+    pub(crate) async fn renew(
+        &self,
+        url: &Url,
+        shown: &SentCredentials,
+        answer: &HeaderMap,
+    ) -> Result<bool, HttpErrorKind> {
         let Some(home) = self.home(url) else { return Ok(false) };
         match (shown, &self.token) {
-            (Shown::Nothing, _) => Ok(false),
-            (Shown::Token { generation }, Some(token)) => token.renew(*generation).await,
-            (Shown::Token { .. }, None) => Ok(false),
-            (Shown::Unasked | Shown::Basic | Shown::Digest { .. }, _) => {
+            (SentCredentials::Nothing, _) => Ok(false),
+            (SentCredentials::Token { generation }, Some(token)) => token.renew(*generation).await,
+            (SentCredentials::Token { .. }, None) => Ok(false),
+            (SentCredentials::Unasked | SentCredentials::Basic | SentCredentials::Digest { .. }, _) => {
                 Ok(home.choose(shown, &challenge::all(answer)))
             }
         }
@@ -208,13 +219,13 @@ impl Access {
 
 impl HomeOrigin {
     /// Adopts the scheme that a 401 asks for. Returns false if that scheme was just refused, or is not supported.
-    fn choose(&self, shown: &Shown, challenges: &[Challenge]) -> bool {
+    fn choose(&self, shown: &SentCredentials, challenges: &[Challenge]) -> bool {
         let mut scheme = self.scheme.lock();
         if let Some(offered) = Digest::best(challenges) {
             return match (shown, &*scheme) {
                 // A concurrent request has adopted a newer nonce.
-                (Shown::Digest { nonce }, Scheme::Digest(known)) if known.nonce() != nonce => true,
-                (Shown::Digest { .. }, _) if !offered.is_stale() => false,
+                (SentCredentials::Digest { nonce }, Scheme::Digest(known)) if known.nonce() != nonce => true,
+                (SentCredentials::Digest { .. }, _) if !offered.is_stale() => false,
                 _ => {
                     *scheme = Scheme::Digest(offered);
                     true
@@ -222,7 +233,7 @@ impl HomeOrigin {
             };
         }
         let asks_for_basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
-        let is_news = asks_for_basic && *shown != Shown::Basic;
+        let is_news = asks_for_basic && *shown != SentCredentials::Basic;
         if is_news {
             *scheme = Scheme::Basic;
         }

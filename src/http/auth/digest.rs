@@ -18,7 +18,7 @@ pub(crate) struct Digest {
     realm: String,
     nonce: String,
     opaque: Option<String>,
-    hash: Hash,
+    hash: HashFunction,
     /// As the server wrote it; sent back unchanged.
     algorithm: Option<String>,
     is_session: bool,
@@ -30,16 +30,16 @@ pub(crate) struct Digest {
 
 /// Ordered from weaker to stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hash {
+enum HashFunction {
     Md5,
     Sha256,
 }
 
-impl Hash {
+impl HashFunction {
     fn of(self, text: &str) -> String {
         match self {
-            Hash::Md5 => hex(&Md5::digest(text)),
-            Hash::Sha256 => hex(&Sha256::digest(text)),
+            HashFunction::Md5 => hex(&Md5::digest(text)),
+            HashFunction::Sha256 => hex(&Sha256::digest(text)),
         }
     }
 }
@@ -59,10 +59,10 @@ impl Digest {
         }
         let algorithm = challenge.param("algorithm");
         let (hash, is_session) = match algorithm.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("md5") => (Hash::Md5, false),
-            Some("md5-sess") => (Hash::Md5, true),
-            Some("sha-256") => (Hash::Sha256, false),
-            Some("sha-256-sess") => (Hash::Sha256, true),
+            None | Some("md5") => (HashFunction::Md5, false),
+            Some("md5-sess") => (HashFunction::Md5, true),
+            Some("sha-256") => (HashFunction::Sha256, false),
+            Some("sha-256-sess") => (HashFunction::Sha256, true),
             Some(_) => return None,
         };
         let qop = challenge.param("qop");

@@ -23,7 +23,7 @@ mod netrc;
 mod token;
 
 pub(crate) use access::AccessConfig;
-pub(crate) use access::{Access, Shown};
+pub(crate) use access::{Access, SentCredentials};
 pub(crate) use login::Login;
 pub(crate) use netrc::{Netrc, NetrcError};
 pub(crate) use token::TokenSource;

@@ -42,11 +42,11 @@ pub enum TokenSource {
 pub(crate) struct Token {
     source: TokenSource,
     /// Held while the token is read, so that it is read once.
-    state: tokio::sync::Mutex<State>,
+    state: tokio::sync::Mutex<TokenState>,
 }
 
 #[derive(Default)]
-struct State {
+struct TokenState {
     token: Option<Secret>,
     /// The token's serial number, from 1.
     generation: u64,
@@ -103,7 +103,7 @@ impl Token {
         Ok(state.token != before)
     }
 
-    async fn ask(&self, state: &mut State) -> Result<(), HttpErrorKind> {
+    async fn ask(&self, state: &mut TokenState) -> Result<(), HttpErrorKind> {
         let asked = Instant::now();
         let text = match &self.source {
             TokenSource::Given(token) => token.expose().to_owned(),

@@ -21,7 +21,7 @@ use crate::http::{
 };
 use crate::origin::request::{
     body::Body,
-    requester::{Answer, Request},
+    transport::{HttpRequest, HttpResponse},
 };
 
 /// Size in bytes from which a document counts as large: an index of some 30,000 names.
@@ -80,24 +80,24 @@ impl Client {
     /// - The status's own, if the request does not accept it.
     /// - `BadAnswer` for anything but a complete document within the maximum size.
     pub(crate) async fn document(&self, url: &Url, request: DocumentRequest) -> Result<Document, HttpError> {
-        let mut headers = Request::whole().headers;
+        let mut headers = HttpRequest::whole().headers;
         headers.extend(request.headers);
-        let sent = Request {
+        let sent = HttpRequest {
             method: request.method,
             headers,
             body: request.body,
         };
-        let answer = self.requester().send(sent, url).await?;
+        let answer = self.transport().send(sent, url).await?;
         if !request.accepts.contains(&answer.head.status) {
             return Err(answer.refused().await);
         }
-        let Answer { url, head, response } = answer;
+        let HttpResponse { url, head, response } = answer;
         let shown = redact(&url);
         let fail = |kind| HttpError {
             kind,
             url: shown.clone(),
         };
-        let most = self.requester().config.max_page;
+        let most = self.transport().config.max_page;
         let too_long = || {
             let shown = bytesize::ByteSize(most).display().iec();
             fail(HttpErrorKind::BadAnswer(format!(
@@ -108,7 +108,7 @@ impl Client {
             return Err(too_long());
         }
         let (modified, headers) = (head.modified(), response.headers().clone());
-        let (due, timeout) = (head.content_length, self.requester().config.timeout);
+        let (due, timeout) = (head.content_length, self.transport().config.timeout);
         let mut pieces = Body::new(response, due, due, timeout, shown.clone());
         // Reserve memory as the body arrives, not as Content-Length announces.
         let mut body = Vec::new();

@@ -15,7 +15,7 @@ use crate::http::{
 use crate::origin::{
     head_trust::{HeadTrust, ProbeForm},
     mirrors::other_version,
-    request::requester::{Answer, Request},
+    request::transport::{HttpRequest, HttpResponse},
 };
 
 impl Client {
@@ -37,7 +37,7 @@ impl Client {
         };
         let goes_by_head = self.shared.aliases.goes_by_head(url, known);
         let mut head = match self.asks_head(url).await {
-            None if goes_by_head => Some(self.requester().head(url).await),
+            None if goes_by_head => Some(self.transport().head(url).await),
             head => head,
         };
         if let Some(Ok(answer)) = &mut head {
@@ -89,7 +89,7 @@ impl Client {
         let sends_whole = || trusts.probe_form(url) == ProbeForm::Whole;
         let mut head = None;
         if sends_whole() && trusts.of(url) == HeadTrust::Proven {
-            match self.requester().head(url).await {
+            match self.transport().head(url).await {
                 Ok(answer) if tells_size(&answer.head) => {
                     let size = answer.head.content_length;
                     return Ok(Metadata::of(answer.url, &answer.head, size));
@@ -102,7 +102,7 @@ impl Client {
         let found = self.named(url, found).await;
         let may_be_proven = matches!(trusts.of(url), HeadTrust::Unproven | HeadTrust::Doubted);
         if head.is_none() && sends_whole() && found.size.is_some() && may_be_proven {
-            head = Some(self.requester().head(url).await);
+            head = Some(self.transport().head(url).await);
         }
         if let Some(head) = head {
             self.compare(url, head.ok().as_ref(), &found);
@@ -129,17 +129,17 @@ impl Client {
     }
 
     /// The response to a HEAD; `None` if HEAD is not trusted for this origin.
-    async fn asks_head(&self, url: &Url) -> Option<Result<Answer, HttpError>> {
+    async fn asks_head(&self, url: &Url) -> Option<Result<HttpResponse, HttpError>> {
         let is_believed = self.shared.head_trusts.of(url) != HeadTrust::Distrusted;
         if is_believed {
-            Some(self.requester().head(url).await)
+            Some(self.transport().head(url).await)
         } else {
             None
         }
     }
 
     /// Records whether a HEAD, if there was a response, agreed with the GET that followed.
-    fn compare(&self, url: &Url, head: Option<&Answer>, found: &Metadata) {
+    fn compare(&self, url: &Url, head: Option<&HttpResponse>, found: &Metadata) {
         let agrees = head.is_some_and(|answer| {
             let head = &answer.head;
             match &found.version {
@@ -157,10 +157,10 @@ impl Client {
     /// As the response or its absence demands.
     pub async fn file_name(&self, url: &Url) -> Result<Option<Vec<u8>>, HttpError> {
         // A GET of the first byte instead of HEAD: servers that generate such names often implement GET only.
-        let mut answer = self.requester().send(Request::range(&(0..1)), url).await?;
+        let mut answer = self.transport().send(HttpRequest::range(&(0..1)), url).await?;
         if matches!(answer.head.status, 400 | 405 | 501) {
             answer.response.finish().await;
-            answer = self.requester().send(Request::whole(), url).await?;
+            answer = self.transport().send(HttpRequest::whole(), url).await?;
         }
         if !matches!(answer.head.status, 200 | 206 | 416) {
             return Err(answer.refused().await);

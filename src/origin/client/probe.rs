@@ -15,7 +15,7 @@ use crate::http::{
 };
 use crate::origin::{
     head_trust::{HeadTrust, ProbeForm},
-    request::requester::Request,
+    request::transport::HttpRequest,
 };
 
 /// The result of one probe.
@@ -63,11 +63,11 @@ impl Client {
         let (mut total, mut refusal) = (None, None);
         for form in trusts.probe_form(url).onwards() {
             let request = match form {
-                ProbeForm::OneByte => Request::range(&(0..1)),
-                ProbeForm::TwoBytes => Request::range(&(0..2)),
-                ProbeForm::Whole => Request::whole(),
+                ProbeForm::OneByte => HttpRequest::range(&(0..1)),
+                ProbeForm::TwoBytes => HttpRequest::range(&(0..2)),
+                ProbeForm::Whole => HttpRequest::whole(),
             };
-            let mut answer = self.requester().send(request, url).await?;
+            let mut answer = self.transport().send(request, url).await?;
             match read(&answer.head) {
                 Probed::Size(size) => {
                     if size.is_some_and(|size| size > 1) {
@@ -110,7 +110,7 @@ impl Client {
         if self.shared.head_trusts.of(url) == HeadTrust::Distrusted {
             return Err(error);
         }
-        match self.requester().head(url).await {
+        match self.transport().head(url).await {
             Ok(answer) if answer.head.status == 200 && answer.head.content_length.is_some_and(&may_be) => {
                 let size = answer.head.content_length;
                 Ok(Metadata::of(answer.url, &answer.head, size))

@@ -17,7 +17,7 @@ use crate::{
         limits::request_class::RequestClass,
         request::{
             redirects::{AfterFailure, Route},
-            requester::Request,
+            transport::HttpRequest,
         },
         version_aliases::VersionLabel,
     },
@@ -50,7 +50,7 @@ impl Client {
             let kind = HttpErrorKind::BadAnswer("an empty range can't be requested".to_owned());
             return Err(HttpError { kind, url: redact(url) });
         }
-        let redirects = &self.requester().redirects;
+        let redirects = &self.transport().redirects;
         let Some(link) = redirects.take(url) else {
             return self.range_from(route, url, url, want, known).await;
         };
@@ -87,9 +87,9 @@ impl Client {
         want: Range<u64>,
         known: Option<&Version>,
     ) -> Result<RangeAnswer, HttpError> {
-        let requester = self.requester();
-        let mut answer = requester
-            .send_for(RequestClass::Bytes, route, Request::range(&want), first)
+        let transport = self.transport();
+        let mut answer = transport
+            .send_for(RequestClass::Bytes, route, HttpRequest::range(&want), first)
             .await?;
         answer.head.note_place(url, &answer.url);
         if let Some(known) = known {
@@ -99,8 +99,8 @@ impl Client {
         // The server refused the range by its status. Request the whole file once, which a server without ranges sends.
         if let Verdict::Refused(refusal) = verdict {
             answer.response.finish().await;
-            answer = requester
-                .send_for(RequestClass::Bytes, route, Request::whole(), first)
+            answer = transport
+                .send_for(RequestClass::Bytes, route, HttpRequest::whole(), first)
                 .await?;
             answer.head.note_place(url, &answer.url);
             if let Some(known) = known {
@@ -119,13 +119,13 @@ impl Client {
             self.shared.head_trusts.doubt(url);
         }
         if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
-            requester.redirects.remember(url, &answer.url);
+            transport.redirects.remember(url, &answer.url);
         }
         let modified = answer.head.modified();
         let answer = match verdict {
             Verdict::Partial { version, range } => {
                 let is_longer = is_longer(&answer.head, &want);
-                let mut body = requester.body(answer, Some(range.end - range.start)).that_gives_way();
+                let mut body = transport.body(answer, Some(range.end - range.start)).that_gives_way();
                 if is_longer {
                     body.leave_the_rest();
                 }
@@ -140,7 +140,7 @@ impl Client {
                 size,
                 validator,
                 modified,
-                body: requester.body(answer, size),
+                body: transport.body(answer, size),
             },
             Verdict::Changed(version) => RangeAnswer::Changed(version),
             Verdict::PastEnd { size } => RangeAnswer::PastEnd { size },

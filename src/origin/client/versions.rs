@@ -26,7 +26,7 @@ impl Client {
     ) -> Result<Comparison, HttpError> {
         let aliases = &self.shared.aliases;
         let compared = aliases
-            .compare(self.requester(), url, (known, modified), told, samples)
+            .compare(self.transport(), url, (known, modified), told, samples)
             .await?;
         if compared == Comparison::Another {
             // Earlier responses to HEAD no longer count.
@@ -43,7 +43,7 @@ impl Client {
     /// Version and date of a file of this size, from HEAD; `None` if HEAD has no validator either, or its origin never
     /// sends one.
     pub async fn named_by_head(&self, url: &Url, size: u64) -> Option<(Version, Option<SystemTime>)> {
-        self.shared.aliases.named_by_head(self.requester(), url, size).await
+        self.shared.aliases.named_by_head(self.transport(), url, size).await
     }
 
     /// Restates metadata as the version `known`, if it was found under an alias.

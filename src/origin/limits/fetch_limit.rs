@@ -27,7 +27,7 @@ pub(crate) struct FetchLimit<Id> {
     /// Number of fetches that it accepts, as far as it has complained.
     accepted: Aimd,
     /// The one resource that has complained, while it is the only one.
-    alone: Option<Alone<Id>>,
+    alone: Option<OnlyComplainer<Id>>,
     /// The resources that have complained since the limit was last lifted, without those found to be the cause
     /// themselves.
     complainers: Vec<Id>,
@@ -58,7 +58,7 @@ struct Ceiling {
 
 /// The limit of one resource, while no other has complained.
 #[derive(Debug, Clone, Copy)]
-struct Alone<Id> {
+struct OnlyComplainer<Id> {
     resource: Id,
     /// Number of fetches that it gets.
     share: Aimd,
@@ -154,7 +154,7 @@ impl<Id: Copy + PartialEq> FetchLimit<Id> {
             now
         };
         if self.complainers.is_empty() {
-            let is_recent = |alone: &Alone<Id>| {
+            let is_recent = |alone: &OnlyComplainer<Id>| {
                 alone.until > now || alone.share.lowered().is_some_and(|lowered| lowered + WITNESS > now)
             };
             match self.alone.filter(is_recent) {
@@ -163,7 +163,7 @@ impl<Id: Copy + PartialEq> FetchLimit<Id> {
                     let mut share = known.map_or(Aimd::UNLIMITED, |alone| alone.share);
                     if complaint.lowers(&mut share, complaint.own) {
                         let resource = by;
-                        self.alone = Some(Alone { resource, share, until });
+                        self.alone = Some(OnlyComplainer { resource, share, until });
                     }
                     // Other requests for the resource are served, so it is hardly the cause itself.
                     let is_clear = is_said && complaint.own.served > 0;

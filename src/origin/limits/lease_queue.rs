@@ -57,13 +57,13 @@ impl Drop for Grant {
     }
 }
 
-struct Idle {
+struct IdleConnection {
     wire: Wire,
     since: Instant,
 }
 
 /// A request that waits for a connection.
-struct Waiting {
+struct WaitingRequest {
     due: Instant,
     sender: oneshot::Sender<Grant>,
 }
@@ -73,11 +73,11 @@ pub(super) struct LeaseQueue {
     itself: Weak<Mutex<LeaseQueue>>,
     most: usize,
     /// Newest last. **Together with the connections in use never more than `most`.**
-    idle: Vec<Idle>,
+    idle: Vec<IdleConnection>,
     busy: HashMap<u64, Arc<LeaseState>>,
     /// Number of grants that are not held yet.
     granted: usize,
-    waiting: Vec<Waiting>,
+    waiting: Vec<WaitingRequest>,
     next_id: u64,
     /// Number of connections that the server serves at a time, as far as it has shut others out. **From 1 to `most`.**
     serves: usize,
@@ -118,7 +118,7 @@ impl LeaseQueue {
     /// Adds a request that is due at this time. It is granted a connection at once if one is free.
     pub(super) fn enqueue(&mut self, due: Instant, now: Instant) -> oneshot::Receiver<Grant> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.push(Waiting { due, sender });
+        self.waiting.push(WaitingRequest { due, sender });
         self.serve(now);
         receiver
     }
@@ -127,20 +127,20 @@ impl LeaseQueue {
     fn serve(&mut self, now: Instant) {
         while let Some(first) = self.first() {
             let Some(wire) = self.free(now) else { return };
-            let Waiting { sender, .. } = self.waiting.swap_remove(first);
+            let WaitingRequest { sender, .. } = self.waiting.swap_remove(first);
             self.granted += 1;
             let queue = Some(Weak::clone(&self.itself));
             if let Err(refused) = sender.send(Grant { wire, queue }) {
                 self.granted -= 1;
                 let wire = refused.take();
-                self.idle.extend(wire.map(|wire| Idle { wire, since: now }));
+                self.idle.extend(wire.map(|wire| IdleConnection { wire, since: now }));
             }
         }
     }
 
     fn take_back(&mut self, wire: Option<Wire>, now: Instant) {
         self.granted -= 1;
-        self.idle.extend(wire.map(|wire| Idle { wire, since: now }));
+        self.idle.extend(wire.map(|wire| IdleConnection { wire, since: now }));
         self.close_surplus();
         self.serve(now);
     }
@@ -166,7 +166,7 @@ impl LeaseQueue {
         }
         // The pool has closed connections that were idle for longer.
         self.idle.retain(|idle| now < idle.since + IDLE);
-        let usable = |idle: &Idle, is_shut: bool| !is_shut || now >= idle.since + HELD_OUT;
+        let usable = |idle: &IdleConnection, is_shut: bool| !is_shut || now >= idle.since + HELD_OUT;
         let is_shut = self.is_one_shut_out();
         if let Some(at) = self.idle.iter().rposition(|idle| usable(idle, is_shut)) {
             return Some(Some(self.idle.remove(at).wire));
@@ -187,7 +187,7 @@ impl LeaseQueue {
         self.busy.remove(&id);
         if let Some(mut wire) = wire.filter(|wire| !wire.speech.version.is_shared()) {
             wire.keep();
-            self.idle.push(Idle { wire, since: now });
+            self.idle.push(IdleConnection { wire, since: now });
         }
         self.close_surplus();
         self.serve(now);

@@ -46,16 +46,16 @@ struct Queue {
 }
 
 /// Guard: counts a waiting request until it is dropped.
-struct Waits<'a>(&'a watch::Sender<Queue>);
+struct WaitingCount<'a>(&'a watch::Sender<Queue>);
 
-impl<'a> Waits<'a> {
-    fn begin(queue: &'a watch::Sender<Queue>) -> Waits<'a> {
+impl<'a> WaitingCount<'a> {
+    fn begin(queue: &'a watch::Sender<Queue>) -> WaitingCount<'a> {
         queue.send_modify(|queue| queue.waiting += 1);
-        Waits(queue)
+        WaitingCount(queue)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitingCount<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|queue| {
             queue.waiting -= 1;
@@ -183,7 +183,7 @@ impl NameSlots {
         if let Ok(permit) = self.slots.try_acquire() {
             return self.taken(Some(permit));
         }
-        let _waits = Waits::begin(&self.queue);
+        let _counted = WaitingCount::begin(&self.queue);
         // An error would mean that the semaphore was closed, which never happens.
         let permit = self.slots.acquire().await.ok();
         self.queue

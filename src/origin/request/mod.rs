@@ -1,6 +1,6 @@
 //! One request to a server: over its redirects, with the credentials of each hop, on a leased connection.
 //!
-//! [`Requester`](requester::Requester) is the door for the [`Client`](super::Client) and what compares versions. It knows
+//! [`Transport`](transport::Transport) is the door for the [`Client`](super::Client) and what compares versions. It knows
 //! nothing of files and versions.
 
 pub(super) mod body;
@@ -8,5 +8,6 @@ pub(super) mod exchange;
 pub(super) mod file_headers;
 pub(super) mod redirect_chain;
 pub(super) mod redirects;
-pub(super) mod requester;
+
 pub(super) mod signers;
+pub(super) mod transport;

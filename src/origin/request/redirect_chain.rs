@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     redirects::Route,
-    requester::{Answer, Request, Requester},
+    transport::{HttpRequest, HttpResponse, Transport},
 };
 use crate::{
     http::{
@@ -26,15 +26,15 @@ const MOST_MACHINES: usize = 4;
 /// Maximum number of requests to a URL whose redirect targets lack the resource.
 const MOST_AGAIN: usize = 4;
 
-impl Requester {
+impl Transport {
     /// [`Self::send_for`] for names.
-    pub(crate) async fn send(&self, request: Request, asked: &Url) -> Result<Answer, HttpError> {
+    pub(crate) async fn send(&self, request: HttpRequest, asked: &Url) -> Result<HttpResponse, HttpError> {
         self.send_for(RequestClass::Names, None, request, asked).await
     }
 
     /// The response to a HEAD, if it comes soon.
-    pub(crate) async fn head(&self, url: &Url) -> Result<Answer, HttpError> {
-        self.send_for(RequestClass::Hint, None, Request::head(), url).await
+    pub(crate) async fn head(&self, url: &Url) -> Result<HttpResponse, HttpError> {
+        self.send_for(RequestClass::Hint, None, HttpRequest::head(), url).await
     }
 
     /// Sends a request to each hop, and returns the first response that is not a redirect. `route`
@@ -47,9 +47,9 @@ impl Requester {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        mut request: Request,
+        mut request: HttpRequest,
         asked: &Url,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpResponse, HttpError> {
         self.file_headers.add(asked, &mut request.headers);
         let redirects = &self.redirects;
         let Some(short) = redirects.short_cut(asked) else {
@@ -68,7 +68,9 @@ impl Requester {
             answer.response.finish().await;
         }
         if let Some((directory, root)) = short.learn {
-            let led = self.follow(RequestClass::Names, None, Request::whole(), &root).await;
+            let led = self
+                .follow(RequestClass::Names, None, HttpRequest::whole(), &root)
+                .await;
             let led = led
                 .ok()
                 .filter(|answer| answer.head.status == 200)
@@ -90,7 +92,7 @@ impl Requester {
             return first;
         }
         let own = self.follow(class, route, request, asked).await;
-        let is_gone = |answer: &Result<Answer, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
+        let is_gone = |answer: &Result<HttpResponse, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
         // Only the place where the names were found can say that a resource is gone.
         if is_gone(&own) && !is_gone(&first) { first } else { own }
     }
@@ -101,9 +103,9 @@ impl Requester {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        request: Request,
+        request: HttpRequest,
         asked: &Url,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpResponse, HttpError> {
         let mut lacking: Vec<Url> = Vec::new();
         let mut lacks = None;
         let mut again = 0;
@@ -148,10 +150,10 @@ impl Requester {
         &self,
         class: RequestClass,
         route: Option<&dyn Route>,
-        request: &Request,
+        request: &HttpRequest,
         asked: &Url,
         last: &mut Url,
-    ) -> Result<Answer, HttpError> {
+    ) -> Result<HttpResponse, HttpError> {
         let mut url = asked.clone();
         strip(&mut url);
         if self.config.offline {
@@ -187,7 +189,7 @@ impl Requester {
 
 /// Returns true if a redirect target has failed: access is denied, the resource is gone, or the server is broken or
 /// unreachable.
-fn has_failed(answer: &Result<Answer, HttpError>) -> bool {
+fn has_failed(answer: &Result<HttpResponse, HttpError>) -> bool {
     match answer {
         Ok(answer) => matches!(answer.head.status, 401 | 403 | 404 | 410 | 500..=599),
         Err(error) => !matches!(
@@ -198,7 +200,7 @@ fn has_failed(answer: &Result<Answer, HttpError>) -> bool {
 }
 
 /// The target of a redirect: `None` if the response is not a redirect, an error if the target is invalid.
-fn redirect(answer: &Answer) -> Option<Result<Url, String>> {
+fn redirect(answer: &HttpResponse) -> Option<Result<Url, String>> {
     if !matches!(answer.head.status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }

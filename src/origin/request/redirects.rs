@@ -35,13 +35,13 @@ pub trait Route: Sync {
 #[derive(Default)]
 pub(crate) struct Redirects {
     /// Of files.
-    links: Mutex<HashMap<Url, Link>>,
+    links: Mutex<HashMap<Url, FileTarget>>,
     /// Directories by URL, which ends in `/`. What is below one is requested below its target.
-    directories: Mutex<HashMap<String, Directory>>,
+    directories: Mutex<HashMap<String, DirectoryTarget>>,
 }
 
 /// The redirect target of a file's URL.
-struct Link {
+struct FileTarget {
     target: Url,
     /// A redirect named it, but it was not requested yet. **It is used once**, unless it succeeds: after a failure, the
     /// URL itself may redirect elsewhere.
@@ -49,7 +49,7 @@ struct Link {
 }
 
 /// A directory and its redirect target.
-struct Directory {
+struct DirectoryTarget {
     /// The URL to request to learn the target: the directory's own, or what the user gave, without the `/` at the end.
     asked: Url,
     /// The last redirect target, if known.
@@ -139,7 +139,7 @@ impl Redirects {
         let (asked, learnt) = (asked.clone(), None);
         self.note(
             without_query(directory),
-            Directory {
+            DirectoryTarget {
                 asked,
                 leads: None,
                 learnt,
@@ -173,10 +173,10 @@ impl Redirects {
             return;
         }
         let learnt = Some(Instant::now());
-        self.note(directory, Directory { asked, leads, learnt });
+        self.note(directory, DirectoryTarget { asked, leads, learnt });
     }
 
-    fn note(&self, directory: Url, how: Directory) {
+    fn note(&self, directory: Url, how: DirectoryTarget) {
         let mut directories = self.directories.lock();
         if directories.len() >= MOST && !directories.contains_key(directory.as_str()) {
             // A URL from the user without its slash can't be learnt again.
@@ -204,7 +204,7 @@ impl Redirects {
             links.clear();
         }
         let target = target.clone();
-        links.insert(asked.clone(), Link { target, is_untried });
+        links.insert(asked.clone(), FileTarget { target, is_untried });
     }
 
     /// Drops a target that has failed, unless another one was learnt meanwhile.

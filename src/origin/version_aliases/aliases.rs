@@ -1,8 +1,11 @@
 //! What was learnt of files whose validators differ.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -14,7 +17,8 @@ use super::{
     label::VersionLabel,
 };
 use crate::{
-    http::{MOST_ORIGINS, Origin, Validator, Version, redact, response::head::AnswerHead},
+    http::{Origin, Validator, Version, redact, response::head::AnswerHead},
+    origin::per_origin::PerOrigin,
     util::events,
 };
 
@@ -30,12 +34,18 @@ const MOST_AGAIN: u32 = 16;
 /// The aliases of files' versions.
 #[derive(Default)]
 pub(crate) struct VersionAliases {
-    /// The origins that send no validator, not even to HEAD.
-    pub(super) nameless: Mutex<HashSet<Origin>>,
+    pub(super) origins: PerOrigin<AliasOrigin>,
     /// By requested URL.
     files: Mutex<HashMap<Url, Arc<AliasedFile>>>,
-    /// The origins for which the finding was logged.
-    logged: Mutex<HashSet<Origin>>,
+}
+
+/// What was learnt of one origin.
+#[derive(Default)]
+pub(super) struct AliasOrigin {
+    /// It sends no validator, not even to HEAD.
+    pub(super) is_nameless: AtomicBool,
+    /// The finding was logged.
+    is_logged: AtomicBool,
 }
 
 /// One file.
@@ -154,11 +164,7 @@ impl VersionAliases {
     /// Logs the finding once per origin.
     pub(super) fn log(&self, url: &Url, by: &RecognisedBy) {
         let Some(origin) = Origin::of(url) else { return };
-        let mut logged = self.logged.lock();
-        if logged.len() >= MOST_ORIGINS {
-            logged.clear();
-        }
-        if logged.insert(origin.clone()) {
+        if !self.origins.of(&origin).is_logged.swap(true, Ordering::AcqRel) {
             let by = match by {
                 RecognisedBy::Labels => "alternating validators count as one version",
                 RecognisedBy::Date => "versions are distinguished by date and size",

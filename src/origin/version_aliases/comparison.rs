@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
 
@@ -15,10 +16,10 @@ use super::{
 };
 use crate::{
     http::{
-        HttpError, HttpErrorKind, MOST_ORIGINS, Origin, Validator, Version, redact,
+        HttpError, HttpErrorKind, Validator, Version, redact,
         response::validation::{Verdict, judge},
     },
-    origin::request::requester::{Request, Requester},
+    origin::request::transport::{HttpRequest, Transport},
 };
 
 /// Rounds of requests, each one HEAD and one part. With fewer, two machines would often not both respond.
@@ -49,13 +50,13 @@ impl VersionAliases {
     /// If no request brings anything to compare.
     pub(crate) async fn compare(
         &self,
-        requester: &Requester,
+        transport: &Transport,
         url: &Url,
         (known, modified): (&Version, Option<SystemTime>),
         told: &VersionLabel,
         samples: &[Sample],
     ) -> Result<Comparison, HttpError> {
-        let observer = Observer { requester, url, known };
+        let observer = Observer { transport, url, known };
         let file = self.file(url);
         let _one_at_a_time = file.comparing.lock().await;
         let (label, by, was_known) = {
@@ -154,15 +155,15 @@ impl VersionAliases {
     /// sends one.
     pub(crate) async fn named_by_head(
         &self,
-        requester: &Requester,
+        transport: &Transport,
         url: &Url,
         size: u64,
     ) -> Option<(Version, Option<SystemTime>)> {
-        let (origin, nameless) = (Origin::of(url)?, &self.nameless);
-        if nameless.lock().contains(&origin) {
+        let origin = self.origins.of_url(url);
+        if origin.is_nameless.load(Ordering::Acquire) {
             return None;
         }
-        if let Ok(answer) = requester.head(url).await {
+        if let Ok(answer) = transport.head(url).await {
             let (validator, is_size) = (
                 answer.head.validator(),
                 answer.head.content_length.is_none_or(|told| told == size),
@@ -171,18 +172,14 @@ impl VersionAliases {
                 return Some((Version { size, validator }, answer.head.modified()));
             }
         }
-        let mut nameless = nameless.lock();
-        if nameless.len() >= MOST_ORIGINS {
-            nameless.clear();
-        }
-        nameless.insert(origin);
+        origin.is_nameless.store(true, Ordering::Release);
         None
     }
 }
 
 /// Sends requests about one version of a file.
 struct Observer<'a> {
-    requester: &'a Requester,
+    transport: &'a Transport,
     url: &'a Url,
     known: &'a Version,
 }
@@ -194,8 +191,8 @@ impl Observer<'_> {
         // Some servers send a validator only now and then.
         for is_head in [true, false, true] {
             let answer = match is_head {
-                true => self.requester.head(self.url).await,
-                false => self.requester.send(Request::whole(), self.url).await,
+                true => self.transport.head(self.url).await,
+                false => self.transport.send(HttpRequest::whole(), self.url).await,
             };
             match answer {
                 Ok(answer) if answer.head.status == 200 => {
@@ -244,7 +241,7 @@ impl Observer<'_> {
             let head = async {
                 let is_wanted = ask != Ask::Parts;
                 if is_wanted {
-                    self.requester.head(self.url).await.ok()
+                    self.transport.head(self.url).await.ok()
                 } else {
                     None
                 }
@@ -254,8 +251,8 @@ impl Observer<'_> {
                 observations.heads.push(VersionLabel::of(&answer.head));
             }
             match part {
-                Some(Part::OtherSize) => observations.is_other_size = true,
-                Some(Part::Same(label, sample)) => {
+                Some(PartResponse::OtherSize) => observations.is_other_size = true,
+                Some(PartResponse::Same(label, sample)) => {
                     observations.gets.push(label);
                     parts.extend(sample);
                 }
@@ -269,7 +266,7 @@ impl Observer<'_> {
         // With machines that respond in turn, one could have answered each HEAD and the other each GET.
         if ask == Ask::All
             && observations.bytes != SamplesCompared::Differ
-            && let Some(Part::Same(label, _)) = self.part(0..self.known.size.min(SAMPLE)).await
+            && let Some(PartResponse::Same(label, _)) = self.part(0..self.known.size.min(SAMPLE)).await
         {
             observations.gets.push(label);
         }
@@ -277,11 +274,11 @@ impl Observer<'_> {
     }
 
     /// Requests a small part and its label.
-    async fn part(&self, want: Range<u64>) -> Option<Part> {
+    async fn part(&self, want: Range<u64>) -> Option<PartResponse> {
         if want.is_empty() {
             return None;
         }
-        let answer = self.requester.send(Request::range(&want), self.url).await.ok()?;
+        let answer = self.transport.send(HttpRequest::range(&want), self.url).await.ok()?;
         let size_alone = Version {
             size: self.known.size,
             validator: Validator::None,
@@ -289,12 +286,12 @@ impl Observer<'_> {
         let label = VersionLabel::of(&answer.head);
         let (from, due) = match judge(&answer.head, want.clone(), Some(&size_alone)) {
             Verdict::Partial { range, .. } => (range.start, Some(range.end - range.start)),
-            Verdict::Whole { .. } if want.end > FARTHEST => return Some(Part::Same(label, None)),
+            Verdict::Whole { .. } if want.end > FARTHEST => return Some(PartResponse::Same(label, None)),
             Verdict::Whole { size, .. } => (0, size),
-            Verdict::Changed(_) => return Some(Part::OtherSize),
+            Verdict::Changed(_) => return Some(PartResponse::OtherSize),
             _ => return None,
         };
-        let mut body = self.requester.body(answer, due);
+        let mut body = self.transport.body(answer, due);
         let mut bytes = Vec::new();
         while from + (bytes.len() as u64) < want.end
             && let Ok(Some(piece)) = body.next().await
@@ -307,7 +304,7 @@ impl Observer<'_> {
             at: want.start,
             bytes: bytes.split_off(skip),
         };
-        Some(Part::Same(label, (!sample.bytes.is_empty()).then_some(sample)))
+        Some(PartResponse::Same(label, (!sample.bytes.is_empty()).then_some(sample)))
     }
 }
 
@@ -320,7 +317,7 @@ enum Ask {
 }
 
 /// The response to a request for a small part.
-enum Part {
+enum PartResponse {
     /// The file has another size now.
     OtherSize,
     /// Its label, and its bytes if the response had them.

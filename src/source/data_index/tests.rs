@@ -130,7 +130,12 @@ fn recorded_answers_are_read_exactly() {
         for (page, truth) in &corpus {
             let Some(answer) = recorded.answer(page) else { continue };
             pages += 1;
-            assert_reads(&recorded, &format!("{}.{page}", recorded.name), &read(answer), truth.clone());
+            assert_reads(
+                &recorded,
+                &format!("{}.{page}", recorded.name),
+                &read(answer),
+                truth.clone(),
+            );
         }
         assert_ne!(pages, 0, "{}", recorded.name);
     }

@@ -1,7 +1,7 @@
 //! Documents: sources whose whole tree one document names, such as a list of URLs, a playlist or a Metalink.
 //!
 //! A kind of document has a parser in a folder of its own beside this one. It takes the document's bytes and URL, and
-//! gives [`DocumentFile`]s or a [`DocumentError`]. From these files a [`DocumentTree`] answers the listing of each
+//! gives [`DocumentFile`]s or a [`DocumentError`]. From these files a [`DocumentTree`](tree::DocumentTree) answers the listing of each
 //! directory. All of that is pure.
 //!
 //! What is the same for all kinds:
@@ -26,4 +26,3 @@ pub(crate) use file::{DocumentError, DocumentFile, LARGEST, Parsed};
 pub(crate) use format::{Format, Recognition};
 pub(crate) use source::DocumentSource;
 pub(crate) use text::{FileUrl, extension_of, has_extension, is_text, path_of, quote};
-pub(crate) use tree::DocumentTree;

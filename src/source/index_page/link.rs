@@ -527,7 +527,10 @@ mod tests {
             _ => None,
         };
         let first = page("http://host/d/");
-        assert_eq!(number(&first, "?page=2#x"), Some(("http://host/d/?page=2".to_owned(), 2)));
+        assert_eq!(
+            number(&first, "?page=2#x"),
+            Some(("http://host/d/?page=2".to_owned(), 2))
+        );
         let of_key = page("http://host/d/?key=1&page=2");
         for (href, is) in [
             ("?page=3&key=1", true),
@@ -549,13 +552,21 @@ mod tests {
     fn hash_of_a_fragment_is_kept() {
         let page = page("http://host/simple/x/");
         for (href, hash) in [
-            ("x-1.tar.gz#md5=d41d8cd98f00b204e9800998ecf8427e", Some("d41d8cd98f00b204e9800998ecf8427e")),
-            ("x-1.tar.gz#egg=x&md5=d41d8cd98f00b204e9800998ecf8427e", Some("d41d8cd98f00b204e9800998ecf8427e")),
+            (
+                "x-1.tar.gz#md5=d41d8cd98f00b204e9800998ecf8427e",
+                Some("d41d8cd98f00b204e9800998ecf8427e"),
+            ),
+            (
+                "x-1.tar.gz#egg=x&md5=d41d8cd98f00b204e9800998ecf8427e",
+                Some("d41d8cd98f00b204e9800998ecf8427e"),
+            ),
             ("x-1.tar.gz#md5=1", None),
             ("x-1.tar.gz#tiger=d41d8cd98f00b204e9800998ecf8427e", None),
             ("x-1.tar.gz#top", None),
         ] {
-            let Link::Child(child) = page.resolve(href) else { panic!("{href}") };
+            let Link::Child(child) = page.resolve(href) else {
+                panic!("{href}")
+            };
             assert_eq!(child.url.as_str(), "http://host/simple/x/x-1.tar.gz", "{href}");
             assert_eq!(child.hash.map(|hash| hash.to_string()).as_deref(), hash, "{href}");
         }

@@ -16,9 +16,9 @@ use std::mem::take;
 use html5ever::tokenizer::Tag;
 use url::Url;
 
+use super::OtherPages;
 use super::collect::{Collection, LOOSE, Place, Skeleton, Standing, TooMany};
 use super::feed::PageSink;
-use super::OtherPages;
 use super::link::{Child, Link, Page, Reason};
 use super::row::{Candidate, Columns, Facts, Field, Row, says_directory};
 use crate::source::Listing;

@@ -20,6 +20,8 @@ mod tests;
 
 use url::Url;
 
+use super::index_page::{NotAnIndex, OtherPages};
+use super::listing_builder::TooManyNames;
 use super::{
     Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source, SourceError,
 };
@@ -27,8 +29,6 @@ use crate::http::{Origin, redact};
 use crate::origin::{Client, Metadata, as_directory};
 use crate::util::events;
 use answer::Reading;
-use super::index_page::{NotAnIndex, OtherPages};
-use super::listing_builder::TooManyNames;
 use form::{Form, KnownForms};
 pub(in crate::source) use page_or_file::is_page_in_place_of_a_file;
 use page_or_file::is_redirected_to_directory;
@@ -103,7 +103,10 @@ impl WebIndex {
         };
         while let Some(next) = pages.next() {
             if pages.count() > OtherPages::MOST {
-                return Ok(Reading::refused(format_args!("it has more than {} pages", OtherPages::MOST)));
+                return Ok(Reading::refused(format_args!(
+                    "it has more than {} pages",
+                    OtherPages::MOST
+                )));
             }
             let (page, _) = self.ask_page(directory, there, &next, form).await?;
             let added = match &page.listing {

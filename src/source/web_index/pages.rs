@@ -115,14 +115,23 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::index_page::parse_page;
     use crate::source::ListingConfig;
+    use crate::source::index_page::parse_page;
 
     /// The queries of the pages that are requested of a directory with these pages, by query, and the names.
     fn walk(pages: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let page = |url: &Url| {
-            let (_, body) = pages.iter().find(|(query, _)| *query == url.query().unwrap_or_default()).unwrap();
-            parse_page(url, format!("<title>Index of /</title>{body}").as_bytes(), None, &ListingConfig::default()).unwrap()
+            let (_, body) = pages
+                .iter()
+                .find(|(query, _)| *query == url.query().unwrap_or_default())
+                .unwrap();
+            parse_page(
+                url,
+                format!("<title>Index of /</title>{body}").as_bytes(),
+                None,
+                &ListingConfig::default(),
+            )
+            .unwrap()
         };
         let url = Url::parse("http://host/d/").unwrap();
         let (first, others) = page(&url);
@@ -142,9 +151,15 @@ mod tests {
     #[test]
     fn numbers_count_from_one_or_from_zero() {
         let from_one = [
-            ("", "<a href=a>a</a> <a href='?page=1'>1</a> <a href='?page=2'>2</a> <a href='?page=3'>3</a>"),
+            (
+                "",
+                "<a href=a>a</a> <a href='?page=1'>1</a> <a href='?page=2'>2</a> <a href='?page=3'>3</a>",
+            ),
             ("page=1", "<a href=a>a</a> <a href='?page=2'>2</a>"),
-            ("page=2", "<a href=b>b</a> <a href='?page=1'>1</a> <a href='?page=3'>3</a>"),
+            (
+                "page=2",
+                "<a href=b>b</a> <a href='?page=1'>1</a> <a href='?page=3'>3</a>",
+            ),
             ("page=3", "<a href=c>c</a> <a href='?page=4'>4</a>"),
             ("page=4", "<a href=d>d</a>"),
         ];
@@ -155,15 +170,27 @@ mod tests {
             ("", "<a href=a>a</a> <a href='?page=0'>1</a> <a href='?page=1'>2</a>"),
             ("page=1", "<a href=b>b</a> <a href='?page=0'>1</a>"),
         ];
-        assert_eq!(walk(&from_zero), (vec!["page=1".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            walk(&from_zero),
+            (vec!["page=1".to_owned()], vec!["a".to_owned(), "b".to_owned()])
+        );
     }
 
     #[test]
     fn next_link_leads_on_and_other_queries_stay() {
         let pages = [
-            ("", "<link rel=next href='?n=10&amp;key=x'><a href=a>a</a> <a href='?page=7'>7</a>"),
-            ("n=10&key=x", "<a href=b>b</a> <a rel='nofollow NEXT' href='?n=20&amp;key=x'>more</a>"),
-            ("n=20&key=x", "<a href=c>c</a> <a rel=next href='?n=10&amp;key=x'>again</a>"),
+            (
+                "",
+                "<link rel=next href='?n=10&amp;key=x'><a href=a>a</a> <a href='?page=7'>7</a>",
+            ),
+            (
+                "n=10&key=x",
+                "<a href=b>b</a> <a rel='nofollow NEXT' href='?n=20&amp;key=x'>more</a>",
+            ),
+            (
+                "n=20&key=x",
+                "<a href=c>c</a> <a rel=next href='?n=10&amp;key=x'>again</a>",
+            ),
         ];
         let (queries, names) = walk(&pages);
         assert_eq!(queries, ["n=10&key=x", "n=20&key=x"]);
@@ -174,8 +201,15 @@ mod tests {
     fn pages_without_names_end_it() {
         let endless: Vec<(String, String)> = (0..9)
             .map(|number| {
-                let query = if number == 0 { String::new() } else { format!("page={number}") };
-                (query, format!("<a href=a>a</a> <a href='?page={}'>next</a>", number + 1))
+                let query = if number == 0 {
+                    String::new()
+                } else {
+                    format!("page={number}")
+                };
+                (
+                    query,
+                    format!("<a href=a>a</a> <a href='?page={}'>next</a>", number + 1),
+                )
             })
             .collect();
         let endless: Vec<(&str, &str)> = endless.iter().map(|(query, body)| (&**query, &**body)).collect();

@@ -2,7 +2,7 @@
 //!
 //! - The first look-up in a directory uses the listing that an earlier mount stored, if there is one.
 //! - A stored listing, or one older than the tree's `ttl`, is served if the origin takes too long for a new one
-//!   ([`Responsiveness`](crate::origin::responsiveness::Responsiveness)).
+//!   ([`Responsiveness`](crate::origin::failures::responsiveness::Responsiveness)).
 //! - Concurrent look-ups in one directory share a request.
 
 use std::sync::Arc;

@@ -77,7 +77,7 @@ impl Requests {
     }
 
     /// Runs `ask`, which asks for something newer than a known answer; see
-    /// [`Responsiveness::ask`](crate::origin::responsiveness::Responsiveness::ask). `None` if the known answer shall be
+    /// [`Responsiveness::ask`](crate::origin::failures::responsiveness::Responsiveness::ask). `None` if the known answer shall be
     /// used, and always when offline. A URL that is none of HTTP is asked without a limit.
     pub(in crate::vfs) async fn ask_for_newer<T: Send + 'static>(
         &self,
@@ -94,7 +94,7 @@ impl Requests {
     }
 
     /// [`Self::ask_for_newer`] for an answer that an earlier mount stored; see
-    /// [`Responsiveness::ask_in_passing`](crate::origin::responsiveness::Responsiveness::ask_in_passing).
+    /// [`Responsiveness::ask_in_passing`](crate::origin::failures::responsiveness::Responsiveness::ask_in_passing).
     pub(in crate::vfs) async fn ask_in_passing<T: Send + 'static>(
         &self,
         url: &Url,

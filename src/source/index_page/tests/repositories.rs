@@ -17,7 +17,11 @@ fn facts(listing: &Listing) -> Vec<String> {
         };
         let date = entry.modified.map_or("-".to_owned(), shown_date);
         let hashes = entry.published.map_or(0, |published| published.hashes.len());
-        format!("{} {size} {date} {} {hashes}", entry.name.as_os_str().display(), entry.url)
+        format!(
+            "{} {size} {date} {} {hashes}",
+            entry.name.as_os_str().display(),
+            entry.url
+        )
     };
     listing.entries.iter().map(line).collect()
 }

@@ -26,14 +26,14 @@ use super::{
 use crate::{
     http::{
         HttpConfig, HttpError, HttpErrorKind, SetupError,
-        auth::{Access, Shown},
+        auth::{Access, SentCredentials},
         connect::setup::Connections,
         error::{classify, ended_unanswered, is_no_http, refuses_http1},
         redact,
         response::{head::AnswerHead, malformed_head::odd_line},
     },
     origin::{
-        health::Health,
+        failures::health::Health,
         limits::{
             connection_limit::{ConnectionLimit, Lease},
             request_class::RequestClass,
@@ -47,7 +47,7 @@ const MOST_RENEWALS: usize = 2;
 
 /// What is sent to each URL of a redirect chain.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub(crate) struct HttpRequest {
     /// A safe method (RFC 9110 §9.2.1): the request may be sent again on another connection.
     pub method: Method,
     /// Headers beside those of the origin.
@@ -56,12 +56,12 @@ pub(crate) struct Request {
     pub body: Bytes,
 }
 
-impl Request {
+impl HttpRequest {
     /// A GET of a whole resource. It requests no content coding: offsets count bytes of the file, not of a compressed
     /// form (RFC 9110 §12.5.3).
-    pub(crate) fn whole() -> Request {
+    pub(crate) fn whole() -> HttpRequest {
         let identity = (header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        Request {
+        HttpRequest {
             method: Method::GET,
             headers: HeaderMap::from_iter([identity]),
             body: Bytes::new(),
@@ -69,8 +69,8 @@ impl Request {
     }
 
     /// A GET of the bytes `want` (RFC 9110 §14.2). Why there is no precondition: [`crate::http::response::version`].
-    pub(crate) fn range(want: &Range<u64>) -> Request {
-        let mut request = Request::whole();
+    pub(crate) fn range(want: &Range<u64>) -> HttpRequest {
+        let mut request = HttpRequest::whole();
         // Digits are always a valid header value.
         if let Ok(value) = HeaderValue::from_str(&format!("bytes={}-{}", want.start, want.end - 1)) {
             request.headers.insert(header::RANGE, value);
@@ -79,16 +79,16 @@ impl Request {
     }
 
     /// A HEAD.
-    pub(crate) fn head() -> Request {
-        Request {
+    pub(crate) fn head() -> HttpRequest {
+        HttpRequest {
             method: Method::HEAD,
-            ..Request::whole()
+            ..HttpRequest::whole()
         }
     }
 }
 
-/// The response at the end of the redirect chain.
-pub(crate) struct Answer {
+/// The response of one URL.
+pub(crate) struct HttpResponse {
     /// The URL that responded.
     pub url: Url,
     /// The head of the response.
@@ -97,7 +97,7 @@ pub(crate) struct Answer {
     pub response: Response,
 }
 
-impl Answer {
+impl HttpResponse {
     /// The error for its status. Reads the body to its end first if that keeps the connection.
     pub(crate) async fn refused(self) -> HttpError {
         let kind = self.head.failure();
@@ -114,8 +114,8 @@ impl Answer {
     }
 }
 
-/// Sends requests, and holds what they need to know of origins.
-pub(crate) struct Requester {
+/// Sends single requests, and holds what they need to know of origins.
+pub(crate) struct Transport {
     pub(crate) config: HttpConfig,
     connections: Connections,
     pub(crate) limits: PerOrigin<ConnectionLimit>,
@@ -126,14 +126,14 @@ pub(crate) struct Requester {
     pub(crate) signers: Signers,
 }
 
-impl Requester {
-    /// A requester with its own connection pools.
+impl Transport {
+    /// A transport with its own connection pools.
     ///
     /// # Errors
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
-    pub(crate) fn new(config: HttpConfig) -> Result<Requester, SetupError> {
+    pub(crate) fn new(config: HttpConfig) -> Result<Transport, SetupError> {
         let most = config.max_connections;
-        Ok(Requester {
+        Ok(Transport {
             connections: Connections::new(&config)?,
             limits: PerOrigin::new(move |origin| ConnectionLimit::new(origin, most)),
             access: Access::new(config.access.clone()),
@@ -146,7 +146,7 @@ impl Requester {
     }
 
     /// The body of a response, of which so many bytes are due.
-    pub(crate) fn body(&self, answer: Answer, due: Option<u64>) -> Body {
+    pub(crate) fn body(&self, answer: HttpResponse, due: Option<u64>) -> Body {
         Body::new(
             answer.response,
             due,
@@ -157,7 +157,12 @@ impl Requester {
     }
 
     /// Sends a request to one URL, with the credentials of its origin.
-    pub(super) async fn hop(&self, class: RequestClass, request: &Request, url: Url) -> Result<Answer, HttpError> {
+    pub(super) async fn hop(
+        &self,
+        class: RequestClass,
+        request: &HttpRequest,
+        url: Url,
+    ) -> Result<HttpResponse, HttpError> {
         let fail = |kind| HttpError {
             kind,
             url: redact(&url),
@@ -179,7 +184,7 @@ impl Requester {
                 continue;
             }
             let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
-            return Ok(Answer { url, head, response });
+            return Ok(HttpResponse { url, head, response });
         }
     }
 
@@ -188,7 +193,12 @@ impl Requester {
     /// Waits for a connection to the origin first. A stale connection is no failure of the server, so the request is
     /// sent again at once on a new one. The signs are: an end, bytes that are not HTTP, or a stall on a reused
     /// connection.
-    async fn ask(&self, class: RequestClass, asked: &Request, url: &Url) -> Result<(Response, Shown), HttpErrorKind> {
+    async fn ask(
+        &self,
+        class: RequestClass,
+        asked: &HttpRequest,
+        url: &Url,
+    ) -> Result<(Response, SentCredentials), HttpErrorKind> {
         let method = &asked.method;
         let timeout = class.patience(self.config.timeout);
         let limit = self.limits.of_url(url);

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::*;
 use crate::http::redact;
-use crate::origin::failure_attribution::MOST_FAILING;
+use crate::origin::failures::failure_attribution::MOST_FAILING;
 
 fn health() -> Arc<Health> {
     Arc::new(Health::new(Origin::of(&Url::parse("http://h/").unwrap()).unwrap()))

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::{FailureAttribution, backoff::Backoff};
+use super::{backoff::Backoff, failure_attribution::FailureAttribution};
 use crate::http::HttpErrorKind;
 
 /// The first pause. It doubles each time.

@@ -93,7 +93,7 @@ impl FailureEvidence {
 }
 
 /// A resource that has failed.
-struct Failing {
+struct FailingResource {
     resource: Url,
     /// The last failure.
     at: Instant,
@@ -103,9 +103,9 @@ struct Failing {
 
 /// The resources that have failed since the origin was last known to be down, oldest first.
 #[derive(Default)]
-pub(super) struct Failures(Vec<Failing>);
+pub(super) struct FailingResources(Vec<FailingResource>);
 
-impl Failures {
+impl FailingResources {
     /// Attributes a failure of an origin that is not paused.
     pub(super) fn attribute(&mut self, error: &HttpError, now: Instant) -> FailureAttribution {
         let may_be_its_own = matches!(
@@ -127,7 +127,7 @@ impl Failures {
         if self.0.len() >= MOST_FAILING {
             self.0.remove(0);
         }
-        self.0.push(Failing {
+        self.0.push(FailingResource {
             resource: resource.clone(),
             at: now,
             is_by_itself,

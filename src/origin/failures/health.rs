@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     backoff::Backoff,
-    failure_attribution::{FailureAttribution, Failures},
+    failure_attribution::{FailingResources, FailureAttribution},
     retry::FIRST_PAUSE,
 };
 use crate::http::{HttpError, HttpErrorKind, Origin};
@@ -40,7 +40,7 @@ const LONGEST_PROBE: Duration = Duration::from_secs(6);
 pub struct Health {
     origin: Origin,
     /// **No other lock is taken and nothing waits under it.**
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     changed: Notify,
     /// Requests that began while another was in flight, and requests whose response head has not arrived yet.
     beside: AtomicU64,
@@ -49,14 +49,14 @@ pub struct Health {
     is_finding_out: AtomicBool,
 }
 
-struct State {
+struct HealthState {
     /// `None` while the origin is healthy.
     pause: Option<Pause>,
     /// Number of pauses so far. A failure of a request from before the last pause is no news.
     pauses: u64,
     /// Number of responses.
     answers: u64,
-    failures: Failures,
+    failures: FailingResources,
 }
 
 struct Pause {
@@ -74,7 +74,7 @@ struct Pause {
 
 /// An origin whose circuit breaker is open, except for probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Down {
+pub struct DownOrigin {
     /// The origin.
     pub origin: Origin,
     /// How long it has been down.
@@ -91,9 +91,9 @@ pub struct Traffic {
 }
 
 /// A request in flight; ends when this is dropped.
-pub(crate) struct UnderWay(Arc<Health>);
+pub(crate) struct InFlight(Arc<Health>);
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::AcqRel);
     }
@@ -108,14 +108,14 @@ pub struct Permit {
 }
 
 impl Health {
-    pub(super) fn new(origin: Origin) -> Health {
+    pub(in crate::origin) fn new(origin: Origin) -> Health {
         Health {
             origin,
-            state: Mutex::new(State {
+            state: Mutex::new(HealthState {
                 pause: None,
                 pauses: 0,
                 answers: 0,
-                failures: Failures::default(),
+                failures: FailingResources::default(),
             }),
             changed: Notify::new(),
             beside: AtomicU64::new(0),
@@ -197,10 +197,10 @@ impl Health {
     }
 
     /// How long it has been down, and why; `None` while the circuit breaker is closed.
-    pub(super) fn down(&self) -> Option<Down> {
+    pub(in crate::origin) fn down(&self) -> Option<DownOrigin> {
         let state = self.state.lock();
         let pause = state.pause.as_ref()?;
-        Some(Down {
+        Some(DownOrigin {
             origin: self.origin.clone(),
             time: pause.since.elapsed(),
             why: pause.why.clone(),
@@ -208,10 +208,10 @@ impl Health {
     }
 
     /// A request begins.
-    pub(crate) fn asks(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn asks(self: &Arc<Self>) -> InFlight {
         let others = self.under_way.fetch_add(1, Ordering::AcqRel);
         self.beside.fetch_add(u64::from(others > 0), Ordering::AcqRel);
-        UnderWay(Arc::clone(self))
+        InFlight(Arc::clone(self))
     }
 
     /// The current traffic, for [`Self::had_others`].
@@ -247,14 +247,14 @@ impl Health {
     /// Records a failure of a request that came here by a redirect, without a permit of this origin.
     pub fn has_failed(&self, error: &HttpError) -> FailureAttribution {
         let pauses = self.state.lock().pauses;
-        self.failed(error, pauses, Failures::attribute)
+        self.failed(error, pauses, FailingResources::attribute)
     }
 
     fn failed(
         &self,
         error: &HttpError,
         pauses: u64,
-        attribute: impl FnOnce(&mut Failures, &HttpError, Instant) -> FailureAttribution,
+        attribute: impl FnOnce(&mut FailingResources, &HttpError, Instant) -> FailureAttribution,
     ) -> FailureAttribution {
         let (kind, now) = (&error.kind, Instant::now());
         let mut state = self.state.lock();
@@ -335,7 +335,7 @@ impl Permit {
 
     /// Reports a failure of the request ([`HttpErrorKind::is_of_the_origin`]).
     pub fn failed(self, error: &HttpError) -> FailureAttribution {
-        self.health.failed(error, self.pauses, Failures::attribute)
+        self.health.failed(error, self.pauses, FailingResources::attribute)
     }
 
     /// Reports a failure of an origin that has mirrors, or of a mirror. The whole origin is paused at once: other servers
