@@ -5,12 +5,11 @@
 //! answer is validated before a byte counts ([`crate::origin::RangeAnswer`]). The first answer for
 //! a file also gives its version and size.
 //!
-//! The body is streamed to the data file as it comes: a full
-//! buffer is written while the next one fills. So the number
-//! of connections bounds the memory, whatever is read.
+//! The body is streamed to the data file as it comes: a full buffer is written while the next one
+//! fills. So the number of connections bounds the memory, whatever is read.
 //!
-//! All bodies of the mount share one [`Throttle`]. A throttled fetch reads late from the socket,
-//! and TCP slows the server down.
+//! All bodies of the mount share one [throttle](ChunkDownloader::throttle). A throttled fetch reads
+//! late from the socket, and TCP slows the server down.
 
 mod answers;
 mod body;

@@ -157,8 +157,7 @@ impl Scheduler {
         }
         self.table.add_waiter(entry, Waiter { id, bytes, priority });
         self.table.update_windows(entry, window_updates);
-        self.table.look_after_waiters(entry.id);
-        self.follow_up(entry.id);
+        self.look_after(entry.id);
     }
 
     /// Ends a wait, because its deadline has passed for example. The waiter is woken with this
@@ -261,8 +260,7 @@ impl Scheduler {
         };
         queue.settle();
         drop(queue);
-        self.table.look_after_waiters(id);
-        self.follow_up(id);
+        self.look_after(id);
     }
 
     /// The server ignores Range: this fetch brings the whole file, from byte 0. It takes over
@@ -272,8 +270,7 @@ impl Scheduler {
         let Some(id) = self.table.go_linear(fetch) else {
             return false;
         };
-        self.table.look_after_waiters(id);
-        self.follow_up(id);
+        self.look_after(id);
         true
     }
 
@@ -315,15 +312,13 @@ impl Scheduler {
     /// it any more, and new fetches begin these chunks again.
     pub fn lost(&mut self, entry: EntryId) {
         self.table.stop_all(entry);
-        self.table.look_after_waiters(entry);
-        self.follow_up(entry);
+        self.look_after(entry);
     }
 
     /// A fetch has ended by itself: with all its bytes, or with an error for its waiters.
     pub fn ended(&mut self, fetch: FetchId, result: Result<(), ReadError>) {
         if let Some(id) = self.table.end(fetch, result) {
-            self.table.look_after_waiters(id);
-            self.follow_up(id);
+            self.look_after(id);
         }
     }
 
@@ -341,10 +336,8 @@ impl Scheduler {
     /// the first sign that the origin serves only a limited number of requests.
     pub fn refused(&mut self, fetch: FetchId, origin: &Origin, refusal: &Refusal<'_>) -> (AfterRefusal, bool) {
         self.heard_from(fetch, origin);
-        let (is_said, now) = (
-            matches!(refusal.kind, HttpErrorKind::Status { .. }),
-            self.dispatcher.now,
-        );
+        let now = self.dispatcher.now;
+        let is_said = matches!(refusal.kind, HttpErrorKind::Status { .. });
         let Some((origin, complaint)) = self.table.complaint(fetch, is_said, refusal.asked, now) else {
             return (AfterRefusal::Fail, false);
         };
@@ -383,9 +376,7 @@ impl Scheduler {
             queue.rests_until = Some(rests_until);
         }
         self.table.release(fetch);
-        self.table.look_after_waiters(id);
-        // The slot is free for another entry.
-        self.follow_up(id);
+        self.look_after(id);
         rests_until
     }
 
@@ -424,6 +415,12 @@ impl Scheduler {
     pub fn look_after_losses(&mut self) {
         let concerned: Vec<_> = self.table.queues.with_unseen_losses().collect();
         concerned.into_iter().for_each(|id| self.follow_up(id));
+    }
+
+    /// Ends an event after which an entry's waiters may miss something else than before.
+    fn look_after(&mut self, id: EntryId) {
+        self.table.look_after_waiters(id);
+        self.follow_up(id);
     }
 
     /// Ends each event that concerns an entry. **From here on each missing chunk of a waiter is
