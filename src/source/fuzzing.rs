@@ -4,7 +4,7 @@
 
 use url::Url;
 
-use super::document::{DocumentError, DocumentTree, LARGEST, Parsed, address};
+use super::document::{DocumentError, LARGEST, Parsed, address, tree::DocumentTree};
 use super::{EntryKind, ListedSize, Name};
 
 /// A list of URLs.

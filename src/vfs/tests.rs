@@ -257,7 +257,7 @@ async fn an_error_of_a_source_is_shown_as_it_is() {
     let (tree, source, cache) = tree(folder.path(), source).await;
     source.is_broken.store(true, Ordering::Relaxed);
     let error = find(&tree, "a/b").await.map(drop).unwrap_err();
-    let shown = "memory://tree/a/: the server's answer can't be used: it is broken";
+    let shown = "memory://tree/a/: it can't be used: it is broken";
     assert!(
         matches!(&error, TreeError::Source(_)) && error.to_string() == shown,
         "{error}"

@@ -152,6 +152,21 @@ impl Visitor<'_> for RawVisitor {
     }
 
     fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<RawText, E> {
-        Ok(RawText(value.to_vec()))
+        Ok(RawText(unescaped_bytes(value).unwrap_or_else(|| value.to_vec())))
     }
+}
+
+/// The name that a server escaped byte by byte: lighttpd writes the bytes 80 to 9F within a character as `\u0080` to
+/// `\u009F`, so the string is no UTF-8. `None` if it is UTF-8, or would not become it.
+fn unescaped_bytes(text: &[u8]) -> Option<Vec<u8>> {
+    std::str::from_utf8(text).is_err().then_some(())?;
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, others)) = rest.split_first() {
+        (rest, _) = match (first, others) {
+            (0xc2, [byte @ 0x80..=0x9f, others @ ..]) => (others, bytes.push(*byte)),
+            _ => (others, bytes.push(first)),
+        };
+    }
+    String::from_utf8(bytes).ok().map(String::into_bytes)
 }

@@ -76,7 +76,7 @@ fn folder() -> std::path::PathBuf {
 
 /// A recorded server.
 struct Recorded {
-    /// Its files are `NAME.PAGE.json`, or `.html` beside those of its siblings.
+    /// Its files are `json/NAME.PAGE.json`; for a set-up that always sends data, `NAME.PAGE.html`.
     name: &'static str,
     hides_dots: bool,
     /// Names that it can't serve, or had not.
@@ -100,7 +100,11 @@ impl Recorded {
     fn answer(&self, page: &str) -> Option<Vec<u8>> {
         let name = format!("{}.{page}", self.name);
         let json = fs::read(folder().join(format!("json/{name}.json")));
-        json.or_else(|_| fs::read(folder().join(format!("{name}.html")))).ok()
+        let always =
+            |page: &Vec<u8>| !page.to_ascii_lowercase().starts_with(b"<html") && !page.starts_with(b"<!DOCTYPE");
+        json.or_else(|_| fs::read(folder().join(format!("{name}.html"))))
+            .ok()
+            .filter(always)
     }
 }
 

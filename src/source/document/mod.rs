@@ -20,7 +20,7 @@ mod format;
 mod nested;
 mod source;
 mod text;
-mod tree;
+pub(in crate::source) mod tree;
 
 pub(crate) use file::{DocumentError, DocumentFile, LARGEST, Parsed};
 pub(crate) use format::{Format, Recognition};
