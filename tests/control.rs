@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::common::files::{drop_pages, sha256, sha256_of};
+use crate::common::files::{self, drop_pages, sha256, sha256_of};
 use crate::common::process::assert_refuses;
 use crate::common::{Mount, PATIENCE, run};
+use crate::origin::{Fault, Gate};
 use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
 
 const MIB: u64 = 1 << 20;
@@ -51,6 +52,50 @@ fn status_shows_which_server_is_down_and_why() {
         assert_eq!(reader.join().expect("to read"), sha256_of(&content("/small", 1000)));
     });
     assert!(!status().contains(&name));
+}
+
+#[test]
+fn map_shows_what_is_cached_in_flight_and_waited_for() {
+    let (origin, gate) = (site(), Gate::new());
+    let mount = Mount::of(&origin.url("/"))
+        .with("--chunk-size", "1MiB")
+        .with("--max-connections", "1")
+        .start();
+    let map = |name: &str| {
+        let ran = run(&mut fetchfs_with(&["map", "--json"], &[mount.path(name)])).succeeded();
+        let maps: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        maps[0].clone()
+    };
+    let of_none = map("large");
+    assert_eq!(of_none["size"], 40 * MIB);
+    assert_eq!(of_none["cached"], serde_json::json!([]));
+    prefetch(&["--range", "4MiB-6MiB"], &[mount.path("large")]).succeeded();
+    origin.on("/large").data().fault(Fault::Hold(gate.clone()));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let file = files::open_direct(&mount.path("large"));
+            files::read_direct(&file, 20 * MIB, 4096).expect("to read")
+        });
+        gate.wait_for_arrivals(1);
+        let now = map("large");
+        assert_eq!(now["cached"], serde_json::json!([{"start": 4 * MIB, "end": 6 * MIB}]));
+        assert_eq!(now["in_flight"][0]["start"], 20 * MIB);
+        assert_eq!(now["waiting"], serde_json::json!([20 * MIB]));
+        let shown = run(&mut fetchfs_with(&["map"], &[mount.path("large")])).succeeded();
+        assert!(
+            shown.out.contains("2.0 MiB of 40.0 MiB cached (5 %)") && shown.out.contains("1 read waiting"),
+            "{shown:?}"
+        );
+        gate.open();
+        reader.join().expect("to read");
+    });
+    let after = map("large");
+    assert_eq!(after["waiting"], serde_json::json!([]));
+    assert_refuses(
+        &run(&mut fetchfs_with(&["map"], &[mount.root()])),
+        &["it is a directory"],
+    );
+    assert_refuses(&run(&mut fetchfs_with(&["map"], &[mount.path("none")])), &["none"]);
 }
 
 /// The mount's socket.

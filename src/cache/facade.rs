@@ -142,6 +142,11 @@ impl Cache {
         }
     }
 
+    /// The size of chunks of files that are new to the cache.
+    pub fn chunk_size(&self) -> ChunkSize {
+        self.chunk_size
+    }
+
     /// Bytes in the cache.
     pub fn cached_bytes(&self) -> u64 {
         self.versions().index.cached_bytes()

@@ -6,6 +6,7 @@
 mod cache;
 mod evict;
 mod generate;
+mod map;
 mod mount;
 mod pin;
 mod prefetch;
@@ -40,6 +41,7 @@ pub fn run() -> ExitCode {
         Some(("pin", matches)) => pin::run(matches),
         Some(("unpin", matches)) => pin::run_unpin(matches),
         Some(("evict", matches)) => evict::run(matches),
+        Some(("map", matches)) => map::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("completions", matches)) => generate::run_completions(matches, &command()),
         Some(("man", matches)) => generate::run_man(matches, &command()),
@@ -69,6 +71,7 @@ fn command() -> Command {
         .subcommand(pin::command())
         .subcommand(pin::unpin_command())
         .subcommand(evict::command())
+        .subcommand(map::command())
         .subcommand(status::command())
         .subcommand(generate::completions_command())
         .subcommand(generate::man_command())
@@ -89,7 +92,7 @@ mod tests {
         command.build();
         let mount = command.find_subcommand_mut("mount").expect("it is there");
         insta::assert_snapshot!("mount_help", mount.render_help());
-        for name in ["unmount", "cache", "prefetch", "pin", "unpin", "evict", "status"] {
+        for name in ["unmount", "cache", "prefetch", "pin", "unpin", "evict", "map", "status"] {
             let command = command.find_subcommand_mut(name).expect("it is there");
             insta::assert_snapshot!(format!("{name}_help"), command.render_help());
         }

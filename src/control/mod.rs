@@ -10,6 +10,7 @@
 mod client;
 mod context;
 mod jobs;
+mod maps;
 mod measure;
 mod pins;
 mod prefetch;

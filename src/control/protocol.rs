@@ -130,6 +130,11 @@ pub(crate) enum Request {
         /// Whether pinned files are evicted too.
         force: bool,
     },
+    /// Report which parts of files are cached, in flight and waited for. Answered by [`Reply::Maps`].
+    Map {
+        /// The files.
+        paths: Vec<TreePath>,
+    },
     /// Report the state of the mount. Answered by [`Reply::Status`].
     Status,
     /// Wait for the end of the mount. Answered by the end of the connection.
@@ -178,6 +183,13 @@ pub(crate) enum Reply {
         /// Number of evicted bytes.
         bytes: u64,
         /// What was not evicted, and why. A directory has one failure for each reason.
+        failures: Vec<Failure>,
+    },
+    /// The maps of the files, except for the failures.
+    Maps {
+        /// In the order of the request.
+        files: Vec<FileMap>,
+        /// What has no map, and why.
         failures: Vec<Failure>,
     },
     /// The state of the mount.
@@ -229,6 +241,25 @@ pub(crate) struct Failure {
     pub path: TreePath,
     /// The reason: one sentence without the path.
     pub reason: String,
+}
+
+/// Which parts of a file are cached, in flight and waited for. All positions are bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileMap {
+    /// The path, below the mountpoint.
+    pub path: TreePath,
+    /// Its size, as `stat` shows it.
+    pub size: u64,
+    /// Size of its chunks.
+    pub chunk_size: u64,
+    /// The cached ranges, in order.
+    pub cached: Vec<Range<u64>>,
+    /// What fetches in flight will bring.
+    pub in_flight: Vec<Range<u64>>,
+    /// What is wanted, in flight or not.
+    pub wanted: Vec<Range<u64>>,
+    /// First missing byte of each read or prefetch that waits.
+    pub waiting: Vec<u64>,
 }
 
 /// A background job.

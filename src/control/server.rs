@@ -189,6 +189,7 @@ async fn answer(
             recursive,
             force,
         } => control.evict(paths, recursive, force).await,
+        Request::Map { paths } => control.maps(paths).await,
         Request::AwaitEnd => std::future::pending().await,
         Request::Status => Reply::Status(Box::new(measure::status(control).await)),
     })

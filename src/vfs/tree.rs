@@ -250,6 +250,12 @@ impl Tree {
         self.files.open(node, self.shared.requests.waiting()).await
     }
 
+    /// The entry of what the cache has of a file: the open one, or that of the newest version. `None` if it has nothing.
+    /// No server is asked. Blocks for a query and some system calls.
+    pub(crate) fn cached_entry(&self, node: &Node) -> Option<Arc<CacheEntry>> {
+        self.files.cached_entry(node.file()?)
+    }
+
     /// Opens a file by its URL, wherever it is, as [`Self::open`] does; its version is known then. No directory shows
     /// it.
     ///

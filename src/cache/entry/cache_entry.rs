@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter::once;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -177,6 +178,18 @@ impl CacheEntry {
     pub fn has_byte_range(&self, bytes: &Range<u64>) -> bool {
         self.settled()
             .is_some_and(|s| s.presence.contains_all(&self.chunk.touched(&clip(bytes, s.size()))))
+    }
+
+    /// The byte ranges that are present, in order.
+    pub fn present(&self) -> Vec<Range<u64>> {
+        let (mut runs, mut at, end) = (Vec::new(), 0, self.chunk.count(self.size()));
+        for missing in self.missing_in(&(0..end)).into_iter().chain(once(end..end)) {
+            if at < missing.start {
+                runs.push(self.chunk.bytes_of(&(at..missing.start), self.size()));
+            }
+            at = missing.end;
+        }
+        runs
     }
 
     /// Number of chunks of the file. At least one before the entry is settled: fetching it settles

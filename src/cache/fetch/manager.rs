@@ -26,8 +26,8 @@ use tokio::time::Instant;
 pub(crate) use control::FetchControl;
 
 use super::scheduler::{
-    Action, AfterRefusal, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler, WaiterId,
-    WindowUpdate,
+    Action, AfterRefusal, EntryActivity, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler,
+    WaiterId, WindowUpdate,
 };
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
@@ -221,6 +221,11 @@ impl ChunkManager {
     pub fn status(&self) -> (Vec<OriginStatus>, u64) {
         let state = self.state.lock();
         (state.scheduler.status(), state.scheduler.brought())
+    }
+
+    /// What goes on in an entry.
+    pub fn activity(&self, entry: &CacheEntry) -> EntryActivity {
+        self.state.lock().scheduler.activity(entry.id)
     }
 
     /// Bytes ahead of one reader that all connections to an entry's origin can make use of.

@@ -75,7 +75,7 @@ use origin_state::OriginNumber;
 use queues::EntryQueues;
 use refusals::Refused;
 pub use refusals::{AfterRefusal, Refusal};
-pub use status::OriginStatus;
+pub use status::{EntryActivity, OriginStatus};
 pub use windows::{StreamId, WindowUpdate};
 
 /// The scheduler's configuration.
@@ -482,6 +482,11 @@ impl Scheduler {
     /// The state of all origins that were ever requested, ordered by name.
     pub fn status(&self) -> Vec<OriginStatus> {
         OriginStatus::of_all(&self.table.queues)
+    }
+
+    /// What goes on in an entry.
+    pub fn activity(&self, id: EntryId) -> EntryActivity {
+        self.table.queues.get(id).map(EntryActivity::of).unwrap_or_default()
     }
 
     /// Bytes that fetches have written to data files so far.

@@ -114,6 +114,16 @@ impl Files {
         Ok(entry)
     }
 
+    /// The entry of what the cache has of a file; see [`Tree::cached_entry`](crate::vfs::Tree::cached_entry).
+    pub(in crate::vfs) fn cached_entry(&self, file: &RemoteFile) -> Option<Arc<CacheEntry>> {
+        file.live_entry().or_else(|| {
+            let (cache, content) = (&self.shared.cache, self.revalidator.content(file));
+            let held = cache.newest(&file.url())?;
+            let origin = self.origin_of(content.url()).ok()?;
+            cache.entry(content, origin, &held).ok()
+        })
+    }
+
     /// The version to open; `None` if the first range may decide it.
     async fn current_version(
         &self,

@@ -1,5 +1,8 @@
-//! Status: what is in flight and measured at each origin, for `fetchfs status` and logs.
+//! Status: what is in flight and measured at each origin, and within one entry, for the user's commands and logs.
 
+use std::ops::Range;
+
+use super::entry_queue::EntryQueue;
 use super::queues::EntryQueues;
 
 /// The state of one origin, and what was measured of it.
@@ -40,5 +43,28 @@ impl OriginStatus {
             .collect();
         all.sort_by(|a, b| a.origin.cmp(&b.origin));
         all
+    }
+}
+
+/// What goes on in one entry now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryActivity {
+    /// Byte ranges of the chunks that fetches in flight will complete, in no order.
+    pub in_flight: Vec<Range<u64>>,
+    /// Byte ranges of the chunks that are wanted, those in flight included, in no order.
+    pub wanted: Vec<Range<u64>>,
+    /// First missing byte of each read or prefetch that waits.
+    pub waiting: Vec<u64>,
+}
+
+impl EntryActivity {
+    pub(super) fn of(queue: &EntryQueue) -> EntryActivity {
+        let entry = &queue.entry;
+        let bytes = |chunks: &Range<u64>| entry.chunk.bytes_of(chunks, entry.size());
+        EntryActivity {
+            in_flight: queue.fetches.iter().map(|fetch| bytes(&fetch.left(entry))).collect(),
+            wanted: queue.wants.runs().map(bytes).collect(),
+            waiting: queue.waiters.iter().map(|waiter| waiter.bytes.start).collect(),
+        }
     }
 }

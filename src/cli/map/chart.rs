@@ -1,0 +1,203 @@
+//! A file as rows of characters, each of which stands for some of its chunks.
+
+use std::ops::Range;
+
+use crate::control::protocol::FileMap;
+
+/// Most rows of a chart.
+const ROWS: u64 = 8;
+
+/// Columns before a row's first cell: the row's position as a percentage.
+const MARGIN: usize = 6;
+
+/// The state of the bytes that one character stands for. A later one is more urgent, and hides an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cell {
+    Missing,
+    Cached,
+    PartlyCached,
+    Wanted,
+    InFlight,
+    Waiting,
+}
+
+/// The characters for the states, and what they mean.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Symbols([char; 6]);
+
+const CELLS: [(Cell, &str); 6] = [
+    (Cell::Missing, "missing"),
+    (Cell::Cached, "cached"),
+    (Cell::PartlyCached, "partly cached"),
+    (Cell::Wanted, "wanted"),
+    (Cell::InFlight, "in flight"),
+    (Cell::Waiting, "a read waits"),
+];
+
+impl Symbols {
+    const UNICODE: Symbols = Symbols(['·', '█', '▒', '-', '>', '!']);
+    const ASCII: Symbols = Symbols(['.', '#', '+', '-', '>', '!']);
+
+    /// Those that the user's locale can show: by the first variable that is set (locale(7)).
+    pub(super) fn of_locale() -> Symbols {
+        let variables = ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| std::env::var(name).unwrap_or_default());
+        let locale = variables
+            .into_iter()
+            .find(|value| !value.is_empty())
+            .unwrap_or_default();
+        let is_utf8 = locale.to_ascii_lowercase().replace('-', "").contains("utf8");
+        if is_utf8 { Symbols::UNICODE } else { Symbols::ASCII }
+    }
+
+    fn of(self, cell: Cell) -> char {
+        self.0[cell as usize]
+    }
+}
+
+/// A file as rows of cells.
+pub(super) struct Chart {
+    cells: Vec<Cell>,
+    columns: usize,
+}
+
+impl Chart {
+    /// The chart of a file for a terminal of this width. A cell stands for one chunk, or for as many as it takes to fit
+    /// the rows.
+    pub(super) fn new(map: &FileMap, width: usize) -> Chart {
+        let columns = width.saturating_sub(MARGIN + 1).max(10);
+        let chunks = map.size.div_ceil(map.chunk_size.max(1));
+        let count = chunks.min(columns as u64 * ROWS);
+        let bytes_of = |cell: u64| {
+            let edge = |cell: u64| {
+                let chunk = u128::from(cell) * u128::from(chunks) / u128::from(count.max(1));
+                (chunk as u64).saturating_mul(map.chunk_size).min(map.size)
+            };
+            edge(cell)..edge(cell + 1)
+        };
+        Chart {
+            cells: (0..count).map(|cell| state(map, &bytes_of(cell))).collect(),
+            columns,
+        }
+    }
+
+    /// The rows, each with its position in the file.
+    pub(super) fn lines(&self, symbols: Symbols) -> String {
+        let rows = self.cells.chunks(self.columns).enumerate().map(|(row, cells)| {
+            let percent = row * self.columns * 100 / self.cells.len();
+            let cells: String = cells.iter().map(|&cell| symbols.of(cell)).collect();
+            format!("{percent:>4}% {cells}\n")
+        });
+        rows.collect()
+    }
+}
+
+/// The state of these bytes of a file.
+fn state(map: &FileMap, bytes: &Range<u64>) -> Cell {
+    let touches = |ranges: &[Range<u64>]| overlap(ranges, bytes) > 0;
+    // They are in order, and may be many.
+    let first = map.cached.partition_point(|range| range.end <= bytes.start);
+    let end = map.cached.partition_point(|range| range.start < bytes.end);
+    let cached = overlap(map.cached.get(first..end).unwrap_or_default(), bytes);
+    let is_cached = cached == bytes.end - bytes.start;
+    if map.waiting.iter().any(|at| bytes.contains(at)) {
+        Cell::Waiting
+    } else if is_cached {
+        Cell::Cached
+    } else if touches(&map.in_flight) {
+        Cell::InFlight
+    } else if touches(&map.wanted) {
+        Cell::Wanted
+    } else if cached > 0 {
+        Cell::PartlyCached
+    } else {
+        Cell::Missing
+    }
+}
+
+/// Bytes of `bytes` that these ranges have.
+fn overlap(ranges: &[Range<u64>], bytes: &Range<u64>) -> u64 {
+    let common = |range: &Range<u64>| range.end.min(bytes.end).saturating_sub(range.start.max(bytes.start));
+    ranges.iter().map(common).sum()
+}
+
+/// One line with the meaning of the symbols that are in the charts.
+pub(super) fn legend(charts: &[Chart], symbols: Symbols) -> String {
+    let is_used = |cell: &Cell| charts.iter().any(|chart| chart.cells.contains(cell));
+    let parts: Vec<_> = CELLS
+        .iter()
+        .filter(|(cell, _)| is_used(cell))
+        .map(|&(cell, meaning)| format!("{} {meaning}", symbols.of(cell)))
+        .collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => parts.join("  ") + "\n",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::once;
+
+    use super::*;
+    use crate::control::protocol::TreePath;
+
+    fn map(size: u64, cached: impl IntoIterator<Item = Range<u64>>) -> FileMap {
+        FileMap {
+            path: TreePath::new("f".into()).unwrap(),
+            size,
+            chunk_size: 10,
+            cached: cached.into_iter().collect(),
+            in_flight: Vec::new(),
+            wanted: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn small_file_has_a_cell_for_each_chunk() {
+        let mut map = map(95, [0..10, 20..30, 90..95]);
+        map.in_flight = once(10..20).collect();
+        map.wanted = vec![10..20, 30..40];
+        map.waiting = vec![55];
+        let chart = Chart::new(&map, 80);
+        assert_eq!(chart.lines(Symbols::ASCII), "   0% #>#-.!...#\n");
+        assert_eq!(
+            legend(&[chart], Symbols::UNICODE),
+            "· missing  █ cached  - wanted  > in flight  ! a read waits\n"
+        );
+    }
+
+    #[test]
+    fn large_file_fills_the_rows() {
+        let map = map(1_000_000, once(0..500_005));
+        for width in [17, 60, 80, 200] {
+            let lines = Chart::new(&map, width).lines(Symbols::UNICODE);
+            let rows: Vec<_> = lines.lines().collect();
+            assert_eq!(rows.len(), 8);
+            assert!(rows.iter().all(|row| row.chars().count() < width), "{lines}");
+            assert!(
+                rows[3].ends_with('█') && rows[4].contains('▒') && rows[4].ends_with('·'),
+                "{lines}"
+            );
+            assert!(rows[4].starts_with("  50% "), "{lines}");
+        }
+    }
+
+    #[test]
+    fn empty_file_and_narrow_terminal_are_no_trouble() {
+        assert_eq!(Chart::new(&map(0, Vec::new()), 80).lines(Symbols::ASCII), "");
+        assert_eq!(Chart::new(&map(9, Vec::new()), 0).lines(Symbols::ASCII), "   0% .\n");
+        let huge = FileMap {
+            chunk_size: 4096,
+            ..map(u64::MAX, once(0..u64::MAX))
+        };
+        assert!(Chart::new(&huge, 80).cells.iter().all(|&cell| cell == Cell::Cached));
+    }
+
+    #[test]
+    fn cells_of_the_table_are_in_order() {
+        for (at, (cell, _)) in CELLS.iter().enumerate() {
+            assert_eq!(*cell as usize, at);
+        }
+    }
+}
