@@ -30,6 +30,7 @@ mod harness;
 mod hostile_servers;
 mod interrupts;
 mod library;
+mod local_directories;
 mod logs;
 mod mirrors;
 mod mounting;

@@ -184,3 +184,42 @@ fn process_limit_refuses_the_mount_or_it_works() {
     }
     assert!(!outcomes[0] && outcomes[outcomes.len() - 1], "{outcomes:?}");
 }
+
+/// What the file system denies is EACCES at once, and the rest of the directory stays readable.
+#[test]
+fn unreadable_file_of_a_local_directory_is_eacces() {
+    let (ground, fetchfs) = ordinary_users_ground();
+    let source = ground.home.path().join("source");
+    fs::create_dir_all(source.join("closed")).expect("directories");
+    for name in ["secret", "open", "closed/f"] {
+        fs::write(source.join(name), name).expect("a file");
+    }
+    for name in ["secret", "closed"] {
+        fs::set_permissions(source.join(name), Permissions::from_mode(0o000)).expect("to deny");
+    }
+    let mut command = Command::new(&fetchfs);
+    ground.arguments(&mut command, source.to_str().expect("text"), &[]);
+    run(as_ordinary_user(&mut command)).succeeded();
+    let path = |name: &str| ground.mountpoint().join(name);
+    let mut listed = Command::new("ls");
+    let listed = run(as_ordinary_user(
+        listed.args(["-l", "--time-style=+%s"]).arg(ground.mountpoint()),
+    ))
+    .succeeded();
+    assert!(
+        listed.out.contains(" 6 ") && listed.out.contains(" secret"),
+        "{}",
+        listed.out
+    );
+    for (program, name) in [("cat", "secret"), ("ls", "closed")] {
+        let ran = run(as_ordinary_user(Command::new(program).arg(path(name))));
+        assert!(ran.err.contains("Permission denied"), "{name}: {}", ran.err);
+    }
+    let read = run(as_ordinary_user(Command::new("cat").arg(path("open")))).succeeded();
+    assert_eq!(read.out, "open");
+    run(as_ordinary_user(
+        Command::new(&fetchfs).arg("unmount").arg(ground.mountpoint()),
+    ))
+    .succeeded();
+    ground.assert_nothing_is_left();
+}

@@ -42,8 +42,8 @@ Examples:
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
 )]
 pub(crate) struct MountArgs {
-    /// The URL of a directory (http, https; dav, davs for WebDAV; s3) or of a file; a list, playlist or Metalink, as a URL
-    /// or local file, or `-` for standard input; or @FILE
+    /// The URL of a directory (http, https; dav, davs for WebDAV; s3) or of a file; a directory of this machine; a list,
+    /// playlist or Metalink, as a URL or local file, or `-` for standard input; or @FILE
     ///
     /// Several sources become several names at the top of the mount. @FILE has one source in each line. This keeps a
     /// secret URL out of the command line and the mount table.

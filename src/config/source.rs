@@ -1,10 +1,11 @@
-//! Parses a source: an http(s) URL, a document on this machine, or `@FILE` with one of these in each line.
+//! Parses a source: a URL, a document or directory on this machine, or `@FILE` with one of these in each line.
 //!
 //! [`parse`] reads one; [`shown`] writes one without its secrets, for mount tables, logs and errors. Secrets are the
 //! user part, and the values of the query, where signed URLs carry their signature.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
 
 use crate::source::{SourceSpec, registry};
 
@@ -16,12 +17,12 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub(crate) enum InvalidSource {
     /// It does not begin with a scheme of a source, and is no file.
     #[error(
-        "`{0}` is not a source; a source is a URL that begins with {list}, a list, playlist or Metalink on this \
-         machine, `-` for standard input, or @FILE with one source in each line",
+        "`{0}` is not a source; a source is a URL that begins with {list}, a directory, list, playlist or Metalink on \
+         this machine, `-` for standard input, or @FILE with one source in each line",
         list = schemes()
     )]
     NoScheme(String),
-    /// A document on this machine that can't be read.
+    /// A document or directory on this machine that can't be read.
     #[error("can't read the source {file}: {reason}")]
     Document {
         /// The path as given, or `standard input`.
@@ -103,7 +104,7 @@ pub(super) fn name(text: &str) -> String {
 /// # Errors
 /// If one can't be read, or is larger.
 pub(crate) fn load(specs: &mut [SourceSpec], most: u64) -> Result<(), InvalidSource> {
-    for spec in specs.iter_mut().filter(|spec| spec.is_local()) {
+    for spec in specs.iter_mut().filter(|spec| spec.is_document()) {
         let path = spec.path();
         let file = path
             .as_ref()
@@ -148,16 +149,18 @@ pub(crate) fn parse(text: &str) -> Result<SourceSpec, InvalidSource> {
     if spec.url.fragment().is_some() {
         return Err(InvalidSource::Fragment(shown(text)));
     }
-    if spec.is_local() && spec.path().is_none() {
-        return Err(InvalidSource::Document {
+    match (spec.is_local(), spec.path()) {
+        (true, None) => Err(InvalidSource::Document {
             file: shown(text),
             reason: "it is not on this machine".to_owned(),
-        });
+        }),
+        // A directory's URL may lack the `/` at its end.
+        (true, Some(path)) => Ok(SourceSpec::of_file(&path).unwrap_or(spec)),
+        (false, _) => Ok(spec),
     }
-    Ok(spec)
 }
 
-/// A document on this machine, by its path; `-` for standard input.
+/// A document or directory on this machine, by its path; `-` for standard input.
 fn local(text: &str) -> Result<SourceSpec, InvalidSource> {
     if text == "-" {
         return Ok(SourceSpec::of_stdin());
@@ -168,14 +171,22 @@ fn local(text: &str) -> Result<SourceSpec, InvalidSource> {
     };
     let is_path = [".", "/"].iter().any(|begin| text.starts_with(begin));
     match std::fs::metadata(text) {
-        Ok(metadata) if metadata.is_dir() => Err(fail("it is a directory".to_owned())),
         Ok(_) => {
-            let path = std::path::absolute(text).map_err(|error| fail(error.to_string()))?;
+            let path = absolute(text.as_ref()).map_err(|error| fail(error.to_string()))?;
             SourceSpec::of_file(&path).ok_or_else(|| InvalidSource::NoScheme(text.to_owned()))
         }
         Err(error) if is_path => Err(fail(error.to_string())),
         // A URL without its scheme is mistyped more often than a path.
         Err(_) => Err(InvalidSource::NoScheme(shown(text))),
+    }
+}
+
+/// An absolute path without `..`, which a URL can't have. Symbolic links stay: they may lead elsewhere later.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    match path.components().any(|part| part == Component::ParentDir) {
+        true => path.canonicalize(),
+        false => Ok(path),
     }
 }
 
@@ -257,7 +268,18 @@ mod tests {
         let mut specs = [spec.clone()];
         load(&mut specs, 1).unwrap();
         assert_eq!(specs, [spec], "it is read later, and again");
-        for wrong in ["/no/such/file", "./none.txt", "/", "file://elsewhere/x"] {
+        for written in [
+            dir.path().to_str().unwrap(),
+            &format!("file://{}", dir.path().display()),
+        ] {
+            let directory = parse(written).unwrap();
+            assert_eq!(
+                (directory.is_document(), directory.path().as_deref()),
+                (false, Some(dir.path()))
+            );
+            assert!(directory.url.path().ends_with('/'), "{written}");
+        }
+        for wrong in ["/no/such/file", "./none.txt", "file://elsewhere/x"] {
             let error = parse(wrong).unwrap_err();
             assert!(
                 matches!(error, InvalidSource::Document { .. }) && !error.is_usage(),

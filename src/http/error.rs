@@ -77,12 +77,15 @@ pub enum HttpErrorKind {
         /// The `Retry-After` of the response.
         retry_after: Option<Duration>,
     },
-    /// 401, 403 or 407.
-    #[error("the server denies access (HTTP {0})")]
+    /// 401, 403 or 407; [`NO_STATUS`] for a file on this machine.
+    #[error("{}", with_status("the server denies access", "permission denied", *.0))]
     Denied(u16),
-    /// 404 or 410: authoritative, the resource does not exist.
-    #[error("not found (HTTP {0})")]
+    /// 404 or 410: authoritative, the resource does not exist. [`NO_STATUS`] for a file on this machine.
+    #[error("{}", with_status("not found", "not found", *.0))]
     NotFound(u16),
+    /// A file on this machine can't be read.
+    #[error("it can't be read: {0}")]
+    Unreadable(String),
     /// A response that does not fit the request, and so fails validation.
     #[error("unusable response: {0}")]
     BadAnswer(String),
@@ -90,6 +93,17 @@ pub enum HttpErrorKind {
     /// behind one name and caches do this while they change over.
     #[error("unusable response: {0}")]
     Contradiction(String),
+}
+
+/// The status of a failure in which no server takes part.
+pub(crate) const NO_STATUS: u16 = 0;
+
+/// A message with the status of the server's answer; `without`, if there is no server.
+fn with_status(message: &str, without: &str, status: u16) -> String {
+    match status {
+        NO_STATUS => without.to_owned(),
+        status => format!("{message} (HTTP {status})"),
+    }
 }
 
 impl HttpErrorKind {
@@ -146,6 +160,7 @@ impl HttpErrorKind {
             | Self::NoCredentials(_)
             | Self::NotFound(_)
             | Self::Untrusted(_)
+            | Self::Unreadable(_)
             | Self::Offline
             | Self::BadAnswer(_) => false,
         }
@@ -191,6 +206,7 @@ impl HttpErrorKind {
             | Self::NoCredentials(_)
             | Self::NotFound(_)
             | Self::Untrusted(_)
+            | Self::Unreadable(_)
             | Self::Offline
             | Self::BadAnswer(_) => false,
         }

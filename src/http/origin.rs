@@ -17,13 +17,18 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of an `http` or `https` URL; `None` for any other scheme.
+    /// The origin of an `http` or `https` URL, and of a file on this machine, which is one for all of them. `None` for
+    /// any other scheme.
     ///
     /// A scheme such as `list+https` counts as `https`: a directory in a document that comes from there.
     pub fn of(url: &Url) -> Option<Origin> {
         if let Some((_, requests)) = url.scheme().split_once('+') {
             let rest = &url.as_str()[url.scheme().len()..];
-            return Origin::of(&Url::parse(&format!("{requests}{rest}")).ok()?);
+            return Origin::of(&Url::parse(&format!("{requests}{rest}")).ok()?).filter(|origin| !origin.is_local());
+        }
+        if is_local(url) {
+            let (scheme, host, port) = (LOCAL.to_owned(), String::new(), 0);
+            return Some(Origin { scheme, host, port });
         }
         if !matches!(url.scheme(), "http" | "https") {
             return None;
@@ -45,10 +50,28 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Returns true for the origin of files on this machine.
+    pub fn is_local(&self) -> bool {
+        self.scheme == LOCAL
+    }
+}
+
+/// Returns true for the URL of a file on this machine.
+pub(crate) fn is_local(url: &Url) -> bool {
+    url.scheme() == LOCAL
+}
+
+/// The scheme of files on this machine.
+const LOCAL: &str = "file";
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.scheme.is_empty() {
             return f.write_str("further servers");
+        }
+        if self.is_local() {
+            return f.write_str("this machine");
         }
         write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
     }

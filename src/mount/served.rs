@@ -25,7 +25,7 @@ use crate::config::MountConfig;
 use crate::control::{self, About, Control};
 use crate::engine::{Engine, HOUSEKEEPING};
 use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
-use crate::source::{SourceConfig, Sources};
+use crate::source::{SourceConfig, SourceSpec, Sources};
 use crate::util::clock;
 use crate::util::events;
 use crate::vfs::{Naming, Top, Tree, TreeConfig};
@@ -40,6 +40,9 @@ pub(super) const SESSION_THREADS: usize = 4;
 /// The obstacle, as a sentence for the user.
 pub(crate) fn claim(config: &MountConfig) -> anyhow::Result<Arc<RunFile>> {
     mountpoint::check(&config.mountpoint, config.allow_other)?;
+    for directory in config.sources.iter().filter_map(SourceSpec::directory) {
+        mountpoint::check_is_outside(&config.mountpoint, &directory)?;
+    }
     Ok(Arc::new(RunFile::create(&config.mountpoint)?))
 }
 

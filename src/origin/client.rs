@@ -20,7 +20,7 @@ mod probe;
 mod ranges;
 mod versions;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
@@ -33,6 +33,7 @@ use super::{
     },
     head_trust::HeadTrusts,
     limits::name_slots::NameSlots,
+    local::LocalDirectory,
     mirrors::Mirrors,
     per_origin::PerOrigin,
     request::{
@@ -105,6 +106,21 @@ impl Client {
     /// Signs requests for what is below a directory, whose path ends in `/`. Not for a target of a redirect to elsewhere.
     pub(crate) fn sign_below(&self, directory: &Url, signer: Signer) {
         self.transport().signers.add(directory, signer);
+    }
+
+    /// Answers requests for files in a directory of this machine from now on.
+    pub(crate) fn serve_local(&self, directory: LocalDirectory) {
+        self.transport().local.add(directory);
+    }
+
+    /// The directory of this machine that a URL is in.
+    pub(crate) fn local_directory(&self, url: &Url) -> Option<Arc<LocalDirectory>> {
+        self.transport().local.of(url)
+    }
+
+    /// Maximum time to wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.transport().config.timeout
     }
 
     /// Returns true if a proxy is set. Then a failed connection may be the proxy's.

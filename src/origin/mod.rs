@@ -5,7 +5,8 @@
 //! within the origin's connection limit. Every response is validated ([`crate::http`]): one that does not fit the
 //! request never reaches the caller as data.
 //!
-//! From the ground up: `limits` and `failures` say when an origin may be asked; `request` sends one request;
+//! From the ground up: `limits` and `failures` say when an origin may be asked; `local` answers for files of this machine;
+//! `request` sends one request;
 //! `version_aliases` compares versions by such requests, and `mirrors` knows other places; `client` asks for metadata,
 //! documents and ranges; `mirror_tier` and `logins` use the client.
 
@@ -14,6 +15,7 @@ mod content;
 pub(crate) mod failures;
 mod head_trust;
 pub(crate) mod limits;
+mod local;
 mod logins;
 mod mirror_tier;
 mod mirrors;
@@ -35,6 +37,7 @@ pub(crate) use failures::retry::{OtherRequests, Retry};
 pub(crate) use limits::fetch_limit::{Complaint, FetchLimit, Load};
 pub(crate) use limits::name_slots::{MOST_NAME_REQUESTS, NameSlot, NameSlots};
 pub(crate) use limits::request_rate::RequestRate;
+pub(crate) use local::{LocalDirectory, LocalError, Stamp};
 pub(crate) use logins::{LoginKey, Logins};
 pub(crate) use mirror_tier::MirrorTier;
 pub(crate) use per_origin::PerOrigin;

@@ -67,8 +67,8 @@ impl SourceError {
             cause: Cause::Source {
                 url: redact(url),
                 reason: match Origin::of(url) {
-                    Some(_) => format!("the server's answer can't be used: {why}"),
-                    None => format!("it can't be used: {why}"),
+                    Some(origin) if !origin.is_local() => format!("the server's answer can't be used: {why}"),
+                    _ => format!("it can't be used: {why}"),
                 },
             },
         }

@@ -131,9 +131,10 @@ impl ListingBuilder {
             elsewhere,
             unsupported,
             private,
+            special,
             both: _,
         } = self.left_out;
-        self.entries.len() + refused + queries + elsewhere + unsupported + private >= self.most
+        self.entries.len() + refused + queries + elsewhere + unsupported + private + special >= self.most
     }
 
     fn repeat(&mut self, index: usize, url: &Url, kind: EntryKind, modified: Option<ListedTime>) {

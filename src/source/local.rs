@@ -26,7 +26,7 @@ impl fmt::Debug for LocalContent {
     }
 }
 
-/// Returns true if a URL is one of a document on this machine.
+/// Returns true if a URL is one of a document or directory on this machine.
 pub(super) fn is_local(url: &Url) -> bool {
     matches!(url.scheme(), FILE_SCHEME | STDIN)
 }
@@ -36,9 +36,13 @@ pub(super) fn path_of(url: &Url) -> Option<PathBuf> {
     (url.scheme() == FILE_SCHEME).then(|| url.to_file_path().ok())?
 }
 
-/// The URL of a file, by its absolute path. `None` if the path is relative.
+/// The URL of a file or directory, by its absolute path. `None` if the path is relative.
 pub(super) fn url_of(path: &Path) -> Option<Url> {
-    Url::from_file_path(path).ok()
+    let url = match path.is_dir() {
+        true => Url::from_directory_path(path),
+        false => Url::from_file_path(path),
+    };
+    url.ok()
 }
 
 /// The URL of standard input with this content; without, before it is read.

@@ -5,8 +5,8 @@
 //! can be requested again. Of a file it knows the [`Content`], which the cache opens.
 //!
 //! One folder per kind of source, all in one [`registry`]. Today: directories that a web server lists (`web_index`, with
-//! its parsers [`index_page`] for HTML and [`data_index`] for JSON and XML), WebDAV ([`webdav`]), and single files
-//! ([`file`]), which need no listing.
+//! its parsers [`index_page`] for HTML and [`data_index`] for JSON and XML), WebDAV ([`webdav`]), directories of this machine
+//! ([`local_directory`]), and single files ([`file`]), which need no listing.
 //!
 //! A listing is not trusted. Whatever kind of source it comes from, each name has passed [`Name::new`], so it is
 //! exactly one path component.
@@ -27,6 +27,7 @@ pub mod index_page;
 mod list;
 mod listing_builder;
 mod local;
+mod local_directory;
 mod m3u;
 mod metalink;
 mod name_index;
@@ -246,6 +247,9 @@ pub struct LeftOut {
     pub unsupported: usize,
     /// Files that their server does not give to the public.
     pub private: usize,
+    /// Names of a file system that are neither files nor directories: devices, sockets, pipes, and symbolic links that lead
+    /// nowhere or back to a directory that they are in.
+    pub special: usize,
 }
 
 impl LeftOut {
@@ -263,6 +267,7 @@ impl LeftOut {
         change(&mut self.both, before.both, now.both);
         change(&mut self.unsupported, before.unsupported, now.unsupported);
         change(&mut self.private, before.private, now.private);
+        change(&mut self.special, before.special, now.special);
     }
 }
 
@@ -286,6 +291,7 @@ impl fmt::Display for LeftOut {
             (self.both, "file", "files", " (same name as a directory)"),
             (self.unsupported, "file", "files", " (no URL of http or https)"),
             (self.private, "file", "files", " (not public)"),
+            (self.special, "name", "names", " (neither a file nor a directory)"),
         ];
         let mut is_first = true;
         for (number, one, many, why) in parts.into_iter().filter(|(number, ..)| *number > 0) {

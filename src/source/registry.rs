@@ -15,6 +15,7 @@ use super::asked::Asked;
 use super::document::{DocumentSource, Format};
 use super::file::{FILE, SingleFile};
 use super::local::{self, LocalContent};
+use super::local_directory::{LOCAL, LocalTrees};
 use super::s3::{Buckets, S3};
 use super::web_index::{INDEX, WebIndex};
 use super::webdav::{Collections, WEBDAV};
@@ -35,7 +36,14 @@ struct Kind {
 }
 
 /// All kinds, in the order in which they are asked about an answer. The last one takes anything.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
+    Kind {
+        // Before documents, which are files.
+        name: LOCAL,
+        schemes: &[local::FILE_SCHEME],
+        own_schemes: &[],
+        new: |client, config| Arc::new(LocalTrees::new(client.clone(), config.listings)),
+    },
     Kind {
         // Before index pages, because there is one of each item.
         name: archive::FORMAT.kind,
@@ -136,7 +144,7 @@ impl SourceSpec {
         }
     }
 
-    /// A document on this machine, by its absolute path. `None` if the path is relative.
+    /// A document or a directory on this machine, by its absolute path. `None` if the path is relative.
     pub(crate) fn of_file(path: &Path) -> Option<SourceSpec> {
         local::url_of(path).map(SourceSpec::at)
     }
@@ -156,6 +164,16 @@ impl SourceSpec {
     }
 
     /// Returns true if it is a document on this machine.
+    pub(crate) fn is_document(&self) -> bool {
+        local::is_local(&self.url) && self.directory().is_none()
+    }
+
+    /// The path of a directory on this machine.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        self.path().filter(|_| self.url.path().ends_with('/'))
+    }
+
+    /// Returns true if it is on this machine.
     pub(crate) fn is_local(&self) -> bool {
         local::is_local(&self.url)
     }
@@ -411,7 +429,7 @@ mod tests {
         };
         let directories: Vec<_> = kinds()
             .into_iter()
-            .filter(|kind| *kind != FILE && *kind != S3)
+            .filter(|kind| ![FILE, S3, LOCAL].contains(kind))
             .collect();
         assert_eq!(stored("http://h/x", None), (directories.clone(), true));
         assert_eq!(stored("http://h/x/", None), (directories, false));

@@ -72,7 +72,10 @@ impl NetworkArgs {
         let Some((option, _)) = secrets.into_iter().find(|(_, is_given)| *is_given) else {
             return Ok(());
         };
-        let mut origins = sources.iter().filter_map(|source| Origin::of(&source.url));
+        let mut origins = sources
+            .iter()
+            .filter_map(|source| Origin::of(&source.url))
+            .filter(|origin| !origin.is_local());
         let Some(first) = origins.next() else { return Ok(()) };
         match origins.find(|other| *other != first) {
             None => Ok(()),

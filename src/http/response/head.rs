@@ -40,6 +40,8 @@ pub(crate) struct AnswerHead {
     pub etag: Option<String>,
     /// Last-Modified as text, also if it is not a date.
     pub last_modified: Option<String>,
+    /// The modification time with its nanoseconds, of a file on this machine. Replaces Last-Modified.
+    pub modified_exactly: Option<SystemTime>,
     /// True if redirects led to another host or path than requested.
     pub is_elsewhere: bool,
     /// True if the requested name is that of a web page.
@@ -69,6 +71,7 @@ impl AnswerHead {
             charset,
             etag,
             last_modified: text_of(headers.get_all(header::LAST_MODIFIED).iter().map(HeaderValue::as_bytes)),
+            modified_exactly: None,
             is_elsewhere: false,
             is_page_by_name: false,
             retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
@@ -87,9 +90,10 @@ impl AnswerHead {
         Validator::of(self.etag.as_deref(), self.last_modified.as_deref())
     }
 
-    /// Last-Modified as a time.
+    /// The modification time: Last-Modified, unless there is a better one.
     pub(crate) fn modified(&self) -> Option<SystemTime> {
-        parse_date(self.last_modified.as_deref()?)
+        self.modified_exactly
+            .or_else(|| parse_date(self.last_modified.as_deref()?))
     }
 
     /// Returns true if the body is a web page, as login forms, captive portals and error pages are.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -52,6 +52,26 @@ pub(crate) fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
         if allow_other && !allows_other(&fs::read_to_string(FUSE_CONF).unwrap_or_default()) {
             return Err(MountError::OtherNotAllowed);
         }
+    }
+    Ok(())
+}
+
+/// Checks that a mountpoint is not in the directory that is to be mounted, under whatever path. A walk through that mount
+/// would never end.
+///
+/// # Errors
+/// [`MountError::InsideSource`].
+pub(crate) fn check_is_outside(mountpoint: &Path, source: &Path) -> Result<(), MountError> {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    // The mount itself will tell what is wrong with a source that can't be read.
+    let Some(of_source) = identity(source) else {
+        return Ok(());
+    };
+    if mountpoint.ancestors().any(|above| identity(above) == Some(of_source)) {
+        return Err(MountError::InsideSource {
+            mountpoint: mountpoint.to_owned(),
+            source_dir: source.to_owned(),
+        });
     }
     Ok(())
 }

@@ -21,6 +21,15 @@ pub(crate) enum MountError {
     /// The mount would hide files in the mountpoint.
     #[error("the mountpoint {} is not empty, and a mount would hide what is in it; choose an empty directory", .0.display())]
     NotEmpty(PathBuf),
+    /// The mount would be in the directory that it shows.
+    #[error("the mountpoint {mountpoint} is inside the source {source_dir}, so the mount would contain itself; choose a directory elsewhere",
+        mountpoint = mountpoint.display(), source_dir = source_dir.display())]
+    InsideSource {
+        /// The mountpoint.
+        mountpoint: PathBuf,
+        /// The directory that is to be mounted.
+        source_dir: PathBuf,
+    },
     /// A living FUSE mount is there.
     #[error("{} is busy: {source_name} ({fstype}) is mounted there; end that with `{end} {path}` or choose another directory",
         path.display(), end = end(fstype), path = path.display())]

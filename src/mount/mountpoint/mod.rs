@@ -29,7 +29,7 @@ mod runfile;
 mod table;
 
 pub(crate) use attach::{MountFlags, mount};
-pub(crate) use check::{check, resolve};
+pub(crate) use check::{check, check_is_outside, resolve};
 pub(crate) use detach::{Ended, Mode, unmount, unmount_own};
 pub(crate) use error::MountError;
 pub(crate) use locate_mount::{InMount, all, find};

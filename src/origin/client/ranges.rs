@@ -7,7 +7,7 @@ use url::Url;
 use super::{Client, answers::RangeAnswer};
 use crate::{
     http::{
-        HttpError, HttpErrorKind, Validator, Version, redact,
+        HttpError, HttpErrorKind, Validator, Version, is_local, redact,
         response::{
             head::AnswerHead,
             validation::{Verdict, is_longer, judge, judge_instead},
@@ -109,7 +109,8 @@ impl Client {
             verdict = judge_instead(&answer.head, want.clone(), known, refusal);
         }
         let told = VersionLabel::of(&answer.head);
-        let doubtful = known.and_then(|known| doubt(&answer.head, &want, known, &verdict));
+        let doubtful = known.filter(|_| !is_local(url));
+        let doubtful = doubtful.and_then(|known| doubt(&answer.head, &want, known, &verdict));
         let is_doubtful = doubtful.is_some();
         let verdict = doubtful.unwrap_or(verdict);
         if matches!(

@@ -194,6 +194,20 @@ impl Response {
         response
     }
 
+    /// A response that no connection brings.
+    pub(crate) fn of_this_machine(inner: reqwest::Response) -> Response {
+        Response {
+            status: inner.status(),
+            content_length: inner.content_length(),
+            came: 0,
+            sent: Instant::now(),
+            is_kept: false,
+            lease: None,
+            headers: inner.headers().clone(),
+            inner: Some(inner),
+        }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

@@ -29,7 +29,7 @@ use crate::{
         auth::{Access, SentCredentials},
         connect::setup::Connections,
         error::{classify, ended_unanswered, is_no_http, refuses_http1},
-        redact,
+        is_local, redact,
         response::{head::AnswerHead, malformed_head::odd_line},
     },
     origin::{
@@ -38,6 +38,7 @@ use crate::{
             connection_limit::{ConnectionLimit, Lease},
             request_class::RequestClass,
         },
+        local::LocalDirectories,
         per_origin::PerOrigin,
     },
 };
@@ -124,6 +125,7 @@ pub(crate) struct Transport {
     pub(crate) healths: PerOrigin<Health>,
     pub(crate) file_headers: FileHeaders,
     pub(crate) signers: Signers,
+    pub(crate) local: LocalDirectories,
 }
 
 impl Transport {
@@ -142,6 +144,7 @@ impl Transport {
             healths: PerOrigin::new(Health::new),
             file_headers: FileHeaders::default(),
             signers: Signers::default(),
+            local: LocalDirectories::default(),
         })
     }
 
@@ -168,6 +171,13 @@ impl Transport {
             url: redact(&url),
         };
         let _under_way = self.healths.of_url(&url).asks();
+        if is_local(&url) {
+            let timeout = class.patience(self.config.timeout);
+            let answer = self.local.answer(&request.method, &request.headers, &url, timeout);
+            let (head, response) = answer.await.map_err(fail)?;
+            let response = Response::of_this_machine(response);
+            return Ok(HttpResponse { url, head, response });
+        }
         let mut renewals = 0;
         loop {
             let (mut response, shown) = self.ask(class, request, &url).await.map_err(fail)?;

@@ -245,7 +245,7 @@ async fn entry_of(client: &Client, sources: &Sources, spec: &SourceSpec) -> Resu
 /// What earlier mounts stored of a source.
 fn stored_entry(sources: &Sources, catalog: &Catalog, spec: &SourceSpec) -> Option<TopEntry> {
     let url = &spec.url;
-    if spec.is_local() {
+    if spec.is_document() {
         // It is read in no time, and may have changed.
         return None;
     }

@@ -62,6 +62,7 @@ fn any_head() -> impl Strategy<Value = AnswerHead> {
                     charset: None,
                     etag,
                     last_modified,
+                    modified_exactly: None,
                     is_elsewhere,
                     is_page_by_name: false,
                     retry_after: None,
