@@ -46,6 +46,7 @@ mod prefetching;
 mod quota;
 mod reading;
 mod real_servers;
+mod refreshing;
 mod responses;
 mod retries;
 mod s3;

@@ -10,6 +10,7 @@ mod map;
 mod mount;
 mod pin;
 mod prefetch;
+mod refresh;
 mod status;
 mod support;
 mod unmount;
@@ -42,6 +43,7 @@ pub fn run() -> ExitCode {
         Some(("unpin", matches)) => pin::run_unpin(matches),
         Some(("evict", matches)) => evict::run(matches),
         Some(("map", matches)) => map::run(matches),
+        Some(("refresh", matches)) => refresh::run(matches),
         Some(("status", matches)) => status::run(matches),
         Some(("completions", matches)) => generate::run_completions(matches, &command()),
         Some(("man", matches)) => generate::run_man(matches, &command()),
@@ -72,6 +74,7 @@ fn command() -> Command {
         .subcommand(pin::unpin_command())
         .subcommand(evict::command())
         .subcommand(map::command())
+        .subcommand(refresh::command())
         .subcommand(status::command())
         .subcommand(generate::completions_command())
         .subcommand(generate::man_command())
@@ -92,7 +95,9 @@ mod tests {
         command.build();
         let mount = command.find_subcommand_mut("mount").expect("it is there");
         insta::assert_snapshot!("mount_help", mount.render_help());
-        for name in ["unmount", "cache", "prefetch", "pin", "unpin", "evict", "map", "status"] {
+        for name in [
+            "unmount", "cache", "prefetch", "pin", "unpin", "evict", "map", "refresh", "status",
+        ] {
             let command = command.find_subcommand_mut(name).expect("it is there");
             insta::assert_snapshot!(format!("{name}_help"), command.render_help());
         }

@@ -1,4 +1,4 @@
-//! The user's requests to a running mount: prefetch, pin, evict, status.
+//! The user's requests to a running mount: prefetch, pin, evict, refresh, status.
 //!
 //! [`serve`] listens on a Unix socket and calls the tree and the cache, as [`crate::fuse`] does for the kernel. The
 //! command line uses the other end, [`Client`]. [`protocol`] defines the messages.
@@ -15,6 +15,7 @@ mod measure;
 mod pins;
 mod prefetch;
 pub(crate) mod protocol;
+mod refresh;
 mod server;
 pub(crate) mod status;
 

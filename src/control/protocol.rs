@@ -6,7 +6,7 @@
 
 mod path;
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,14 @@ pub(crate) enum Request {
         /// The files.
         paths: Vec<TreePath>,
     },
+    /// Ask the servers what is there now. Answered by repeated [`Reply::Refreshing`], then [`Reply::Refreshed`].
+    Refresh {
+        /// The files and directories to refresh.
+        paths: Vec<TreePath>,
+        /// Whether everything that is known below directories is refreshed too.
+        #[serde(default)]
+        recursive: bool,
+    },
     /// Report the state of the mount. Answered by [`Reply::Status`].
     Status,
     /// Wait for the end of the mount. Answered by the end of the connection.
@@ -192,6 +200,15 @@ pub(crate) enum Reply {
         /// What has no map, and why.
         failures: Vec<Failure>,
     },
+    /// Progress of a refresh. More replies follow.
+    Refreshing(Refreshed),
+    /// The refresh has ended.
+    Refreshed {
+        /// What was found.
+        counts: Refreshed,
+        /// The first failures.
+        failures: Vec<Failure>,
+    },
     /// The state of the mount.
     Status(Box<super::status::Status>),
     /// The request was carried out.
@@ -234,7 +251,35 @@ pub(crate) struct Fetched {
     pub failures: Vec<Failure>,
 }
 
-/// A file or directory that could not be fetched, pinned or evicted.
+/// What a refresh has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refreshed {
+    /// Directories that were listed.
+    pub directories: u64,
+    /// Files whose version was asked for.
+    pub files: u64,
+    /// Names that were not known before.
+    pub new: u64,
+    /// Names that the server has no more.
+    pub gone: u64,
+    /// Names whose file or directory is another one than before.
+    pub changed: u64,
+    /// Paths that could not be refreshed.
+    pub failed: u64,
+}
+
+impl AddAssign for Refreshed {
+    fn add_assign(&mut self, other: Refreshed) {
+        self.directories += other.directories;
+        self.files += other.files;
+        self.new += other.new;
+        self.gone += other.gone;
+        self.changed += other.changed;
+        self.failed += other.failed;
+    }
+}
+
+/// A file or directory that could not be fetched, pinned, evicted or refreshed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failure {
     /// The path, below the mountpoint.

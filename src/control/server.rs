@@ -21,7 +21,8 @@ use super::context::Control;
 use super::measure;
 use super::pins::NOT_RECORDED;
 use super::prefetch::{self, Tally};
-use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Reply, Request, Wanted};
+use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Refreshed, Reply, Request, TreePath, Wanted};
+use super::refresh::{self, RefreshTally};
 use crate::util::events;
 
 /// Most connections that have not sent their request yet. More wait in the socket's queue.
@@ -190,6 +191,7 @@ async fn answer(
             force,
         } => control.evict(paths, recursive, force).await,
         Request::Map { paths } => control.maps(paths).await,
+        Request::Refresh { paths, recursive } => refresh(control, paths, recursive, writer).await?,
         Request::AwaitEnd => std::future::pending().await,
         Request::Status => Reply::Status(Box::new(measure::status(control).await)),
     })
@@ -222,6 +224,40 @@ async fn fetch(control: &Control, wanted: Wanted, turns: &Turns, writer: &mut Ow
                 });
             }
             _ = ticks.tick() => say(writer, &Reply::Progress(tally.progress())).await?,
+        }
+    }
+}
+
+/// Refreshes and reports progress until it is done or the future is dropped.
+async fn refresh(
+    control: &Control,
+    paths: Vec<TreePath>,
+    recursive: bool,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<Reply> {
+    let tally = Arc::new(RefreshTally::default());
+    // Dropping the set ends it.
+    let mut refreshing = JoinSet::new();
+    refreshing.spawn(refresh::run(
+        Arc::clone(&control.tree),
+        paths,
+        recursive,
+        Arc::clone(&tally),
+    ));
+    let mut ticks = tokio::time::interval(TELLING);
+    loop {
+        tokio::select! {
+            done = refreshing.join_next() => {
+                let failed = done.and_then(Result::ok).ok_or_else(|| io::Error::other("the refresh was aborted"))?;
+                return Ok(Reply::Refreshed {
+                    counts: Refreshed {
+                        failed: failed.len() as u64,
+                        ..tally.counts()
+                    },
+                    failures: failed.into_iter().take(FAILURES_TOLD).collect(),
+                });
+            }
+            _ = ticks.tick() => say(writer, &Reply::Refreshing(tally.counts())).await?,
         }
     }
 }

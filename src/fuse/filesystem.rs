@@ -106,6 +106,14 @@ impl FetchFs {
         self.shared.tree.node(ino.0).ok_or(Errno::ESTALE)
     }
 
+    /// The node to open. On ESTALE the kernel looks the path up again.
+    fn current_node(&self, ino: INodeNo) -> Result<Arc<Node>, Errno> {
+        self.node(ino).and_then(|node| match node.is_replaced() {
+            true => Err(Errno::ESTALE),
+            false => Ok(node),
+        })
+    }
+
     fn read_file(&self, requester: Requester, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let Some(file) = self.files.get(handle) else {
             return self.read_on(requester, handle, offset, size, reply);
@@ -226,7 +234,7 @@ impl Filesystem for FetchFs {
     fn getattr(&self, request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
         contained("getattr", || {
             let node = match self.node(ino) {
-                Ok(node) if node.is_changed() && handle.is_none() => return reply.error(Errno::ESTALE),
+                Ok(node) if node.is_outdated() && handle.is_none() => return reply.error(Errno::ESTALE),
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
@@ -248,7 +256,7 @@ impl Filesystem for FetchFs {
 
     fn open(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         contained("open", || {
-            let node = match self.node(ino) {
+            let node = match self.current_node(ino) {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
@@ -333,7 +341,7 @@ impl Filesystem for FetchFs {
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         contained("opendir", || {
-            let node = match self.node(ino) {
+            let node = match self.current_node(ino) {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };

@@ -113,8 +113,8 @@ impl Prepared {
         let top = ask_sources(config, engine, &sources)?;
         let kinds = top.kinds();
         let connection = Connection::new().context("can't start the thread that ends waits")?;
-        let for_resizes = Arc::clone(&connection);
-        let on_resize = Arc::new(move |ino| for_resizes.attributes_changed(ino));
+        let kernel = Arc::clone(&connection);
+        let attributes_changed = Arc::new(move |ino| kernel.attributes_changed(ino));
         let tree = Tree::new(
             Arc::clone(engine.cache()),
             engine.client().clone(),
@@ -122,7 +122,7 @@ impl Prepared {
             tree_config(config, engine),
             top,
             engine.runtime().clone(),
-            on_resize,
+            attributes_changed,
         );
         let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));
         let filesystem = FetchFs::new(

@@ -41,6 +41,7 @@ mod tree;
 pub(crate) use error::TreeError;
 pub(crate) use file::resolver::DateHold;
 pub(crate) use nodes::attributes::Attributes;
+pub(crate) use nodes::changes::Changes;
 pub(crate) use nodes::ino::Ino;
 pub(crate) use nodes::node::{Node, Snapshot};
 pub(crate) use root::top::{Naming, Top, TopError};

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::nodes::ino::Ino;
 use super::nodes::store::NodeStore;
 use super::request::requests::Requests;
 use crate::cache::Cache;
 use crate::origin::Client;
+
+/// Called with the number of a node whose attributes are not those that the kernel may have cached. Never blocks.
+pub(crate) type AttributesChanged = Arc<dyn Fn(Ino) + Send + Sync>;
 
 /// What all parts of a tree use.
 pub(super) struct Shared {
@@ -18,6 +22,7 @@ pub(super) struct Shared {
     pub(super) nodes: NodeStore,
     /// How long a listing or a file's version counts as fresh.
     pub(super) ttl: Duration,
+    pub(super) attributes_changed: AttributesChanged,
     /// Runs prefetches and revalidation in the background.
     pub(super) runtime: Handle,
 }

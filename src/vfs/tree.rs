@@ -3,7 +3,7 @@
 //! It is put together here, and each call goes to the part that answers it. Methods whose name ends in `_now` answer
 //! from memory and never wait. The others may ask the origin.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +11,23 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::error::TreeError;
-use super::file::files::{Files, OnResize};
+use super::file::files::Files;
 use super::file::resolver::{DateHold, Resolver};
 use super::file::revalidator::Revalidator;
 use super::listing::listing_cache::ListingCache;
 use super::listing::listings::Listings;
 use super::listing::unlisted::UnlistedNames;
+use super::nodes::changes::Changes;
 use super::nodes::dates::{Clock, Clocks};
 use super::nodes::ino::{Ino, ROOT};
-use super::nodes::node::{Node, Snapshot};
+use super::nodes::node::{Directory, Node, Snapshot};
 use super::nodes::remote_file::RemoteFile;
 use super::nodes::store::NodeStore;
 use super::prefetch::readdir_prefetch::ReaddirPrefetch;
 use super::request::requests::Requests;
 use super::root::root_builder::{RootBuilder, root_node};
 use super::root::top::Top;
-use super::shared::Shared;
+use super::shared::{AttributesChanged, Shared};
 use crate::cache::{Cache, CacheEntry};
 use crate::origin::{Client, DownOrigin};
 use crate::source::{LeftOut, Sources};
@@ -67,7 +68,7 @@ impl Tree {
         config: TreeConfig,
         top: Top,
         runtime: Handle,
-        on_resize: OnResize,
+        attributes_changed: AttributesChanged,
     ) -> Arc<Tree> {
         let TreeConfig {
             ttl,
@@ -84,6 +85,7 @@ impl Tree {
             client,
             nodes: NodeStore::of(&root, clocks),
             ttl,
+            attributes_changed,
             runtime,
         });
         let listing_cache = Arc::new(ListingCache::new(Arc::clone(&shared), most_names));
@@ -104,7 +106,6 @@ impl Tree {
         let files = Arc::new(Files {
             shared: Arc::clone(&shared),
             revalidator,
-            on_resize,
         });
         let prefetch = ReaddirPrefetch::new(
             Arc::clone(&shared),
@@ -152,6 +153,36 @@ impl Tree {
                 directory.expire();
             }
         }
+    }
+
+    /// No document counts as fresh any more: the next listing of a directory in it asks for it again.
+    pub(crate) fn expire_documents(&self) {
+        self.sources.expire();
+    }
+
+    /// Asks the origin now what is in a directory, or which version a file has. Returns what has changed. A failure is
+    /// not retried. A directory without a URL has what the user named, which does not change.
+    ///
+    /// # Errors
+    /// If the origin gives no answer, or the directory is gone. What is known stays then.
+    pub(crate) async fn refresh_now(&self, node: &Arc<Node>) -> Result<Changes, TreeError> {
+        match node.directory() {
+            None => self.files.refresh(node).await,
+            Some(directory) if directory.url.is_none() => Ok(Changes::default()),
+            Some(_) => self.listings.refresh(node).await,
+        }
+    }
+
+    /// What is known below a directory: its sub-directories whose names are in memory. Of a directory without a URL, all
+    /// that is in it.
+    pub(crate) fn known_below(&self, node: &Node) -> Vec<(OsString, Arc<Node>)> {
+        let Some(names) = node.last_known() else {
+            return Vec::new();
+        };
+        let is_fixed = node.url().is_none();
+        let is_known = |node: &Arc<Node>| is_fixed || node.directory().is_some_and(Directory::is_listed);
+        let pinned = names.all_pinned().into_iter().filter(|(_, node)| is_known(node));
+        pinned.map(|(at, node)| (names.name(at).to_owned(), node)).collect()
     }
 
     /// Looks a name up in memory. `None` if the origin has to be asked.

@@ -12,6 +12,7 @@ use crate::cache::{CacheEntry, Held, Priority};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::ListedSize;
 use crate::vfs::error::TreeError;
+use crate::vfs::nodes::changes::Changes;
 use crate::vfs::nodes::ino::Ino;
 use crate::vfs::nodes::node::Node;
 use crate::vfs::nodes::remote_file::RemoteFile;
@@ -22,14 +23,10 @@ use crate::vfs::shared::Shared;
 /// opening it. By then the server may have the next version, and what is not cached can't be fetched any more.
 const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
 
-/// Called with the number of a file that is longer than its listing said.
-pub(crate) type OnResize = Arc<dyn Fn(Ino) + Send + Sync>;
-
 /// The files of a mount.
 pub(in crate::vfs) struct Files {
     pub(in crate::vfs) shared: Arc<Shared>,
     pub(in crate::vfs) revalidator: Arc<Revalidator>,
-    pub(in crate::vfs) on_resize: OnResize,
 }
 
 impl Files {
@@ -74,6 +71,47 @@ impl Files {
         };
         file.note(known.ok_or_else(|| TreeError::SizeUnknown(url.clone()))?);
         Ok(())
+    }
+
+    /// Asks the origin for a file's current version now, however fresh the known one is. A failure is not retried.
+    ///
+    /// # Errors
+    /// If the origin gives no answer. The known version stays then.
+    pub(in crate::vfs) async fn refresh(&self, node: &Arc<Node>) -> Result<Changes, TreeError> {
+        let file = node.file().ok_or(TreeError::IsADirectory)?;
+        self.shared.nodes.pin_in_directory(node);
+        let (url, asking, urgency) = (&file.url(), file.asking(), Urgency::Refreshing);
+        let _one_at_a_time = self.shared.requests.in_time(url, urgency, asking.lock()).await?;
+        let before = match file.version() {
+            Some(version) => Some(version),
+            None => self.revalidator.stored(url).await.map(|stored| stored.version),
+        };
+        let size_before = before.as_ref().map(|version| version.size).or(file.exact_size());
+        let now = match self.revalidator.confirm(file, before.as_ref(), urgency).await {
+            Ok(now) => now.map(|now| now.version),
+            Err(TreeError::NotFound) => {
+                (self.shared.attributes_changed)(node.ino);
+                return Ok(Changes {
+                    gone: 1,
+                    ..Changes::default()
+                });
+            }
+            // It is a directory.
+            Err(TreeError::Changed) => None,
+            Err(error) => return Err(error),
+        };
+        let is_another = match (&before, &now) {
+            (Some(before), Some(now)) => before != now,
+            (None, Some(now)) => size_before.is_some_and(|size| size != now.size),
+            (_, None) => file.is_changed(),
+        };
+        if now.is_some_and(|now| !file.admits(&now)) || is_another {
+            (self.shared.attributes_changed)(node.ino);
+        }
+        Ok(Changes {
+            changed: u64::from(is_another),
+            ..Changes::default()
+        })
     }
 
     /// The entry to open, from memory. `None` if the origin or the index has to be asked.
@@ -190,8 +228,8 @@ impl Files {
         let mut content = self.revalidator.content(file);
         // The origin may have given another size since the listing.
         content.size = ListedSize::Exact(file.shown_size());
-        let resized = Arc::clone(&self.on_resize);
-        let on_resize = Box::new(move || resized(ino));
+        let changed = Arc::clone(&self.shared.attributes_changed);
+        let on_resize = Box::new(move || changed(ino));
         let origin = self.origin_of(content.url())?;
         Ok(self.shared.cache.unsettled(content, origin, on_resize))
     }

@@ -147,17 +147,26 @@ impl ListingCache {
             |at| matches!(entries.kind(at), EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
         directory.dates.set_mixed((0..entries.len()).any(is_unsized));
         let same = before.clone().filter(|before| before.is_same(&entries, modified));
+        let is_same = same.is_some();
+        let mut replaced = Vec::new();
         let snapshot = same.unwrap_or_else(|| {
             let stored = stored_before(before.as_deref(), &entries, is_stored);
             let context = directory.context(&entries);
             let snapshot = Snapshot::new(ListedNames::new(entries, context, stored, modified));
-            self.pin_nodes(node, before.as_deref(), &survivors, &snapshot);
+            replaced = self.pin_nodes(node, before.as_deref(), &survivors, &snapshot);
             Arc::new(snapshot)
         });
         directory
             .state
             .write()
             .show(Arc::clone(&snapshot), is_stored, &self.totals);
+        // The kernel may now look these up again, and has to find the new names.
+        replaced.iter().for_each(|old| old.mark_replaced());
+        if !is_same {
+            let numbers = replaced.iter().map(|old| old.ino).chain([node.ino]);
+            let known = numbers.filter(|&ino| self.shared.nodes.table.is_known(ino));
+            known.for_each(|ino| (self.shared.attributes_changed)(ino));
+        }
         let leaving = self.lru.lock().listed(node, snapshot.len(), self.most_names);
         for other in leaving.iter().filter_map(|other| other.directory()) {
             other.drop_names(|ino| self.shared.nodes.table.is_known(ino));
@@ -165,25 +174,29 @@ impl ListingCache {
         snapshot
     }
 
-    /// Pins the nodes of new names that can't be created from the listing.
+    /// Pins the nodes of new names that can't be created from the listing. Returns the nodes that are gone, or have
+    /// another one in their place.
     fn pin_nodes(
         &self,
         node: &Node,
         before: Option<&Snapshot>,
         survivors: &HashMap<OsString, Weak<Node>>,
         names: &Snapshot,
-    ) {
+    ) -> Vec<Arc<Node>> {
         let mut shown = HashMap::new();
         if before.is_none() {
             // New entries of a listing were not shown before, or the listing now says something else of them.
             shown = self.shown_before(names);
         }
         let (listed, entries) = (&names.listed, names.listed.entries());
+        let mut replaced = Vec::new();
+        let mut is_still_there = vec![false; before.map_or(0, Snapshot::len)];
         let mut near = 0;
         for at in 0..names.len() {
             let old = match before {
                 Some(before) => before.listed.find_near(names.name(at), near).and_then(|there| {
                     near = there + 1;
+                    is_still_there[there] = true;
                     self.shared.nodes.existing(node.ino, before, there)
                 }),
                 None => survivors.get(names.name(at)).and_then(Weak::upgrade),
@@ -202,6 +215,7 @@ impl ListingCache {
                     let child = self.shared.nodes.add_listed(node.ino, listed, at, None);
                     old.note_successor(&child);
                     names.pin(at, child);
+                    replaced.push(old);
                 }
                 None => {
                     let shown = shown.remove(&at);
@@ -214,6 +228,13 @@ impl ListingCache {
                 }
             }
         }
+        if let Some(before) = before {
+            let gone = (0..before.len()).filter(|&there| !is_still_there[there]);
+            replaced.extend(gone.filter_map(|there| self.shared.nodes.existing(node.ino, before, there)));
+        }
+        let gone = survivors.iter().filter(|(name, _)| listed.find(name).is_none());
+        replaced.extend(gone.filter_map(|(_, old)| old.upgrade()));
+        replaced
     }
 
     /// The nodes that earlier mounts showed for these files, by their positions. Only files whose listed size and

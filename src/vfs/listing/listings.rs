@@ -16,6 +16,7 @@ use crate::http::redact;
 use crate::source::{Listing, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
+use crate::vfs::nodes::changes::Changes;
 use crate::vfs::nodes::node::{Directory, Node, Snapshot};
 use crate::vfs::request::mirror_lookup::{Answer, Authority};
 use crate::vfs::request::urgency::Urgency;
@@ -134,25 +135,12 @@ impl Listings {
             return Err(error);
         }
         let known = directory.last_known();
-        match (self.ask(directory, url, known.as_deref(), urgency).await, known) {
-            (Ok(Answer { value, is_by_mirror }), _) => {
-                let (listing_cache, node) = (Arc::clone(&self.listing_cache), Arc::clone(node));
-                // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
-                let replace = move |_: &Arc<Cache>| listing_cache.replace(&node, value, is_by_mirror);
-                self.shared
-                    .cache
-                    .blocking(replace)
-                    .await?
-                    .ok_or(TreeError::NotADirectory)
-            }
-            (Err(TreeError::NotFound), known) => {
-                if known.is_some() {
-                    log::warn!(event = events::DIRECTORY_DELETED; "{}: deleted on the server", redact(url));
-                }
-                self.listing_cache.forget(directory, url);
-                directory.note_failure(unseen(urgency, &TreeError::NotFound));
-                Err(TreeError::NotFound)
-            }
+        match (
+            self.ask_and_show(node, directory, url, known.as_deref(), urgency).await,
+            known,
+        ) {
+            (Ok(names), _) => Ok(names),
+            (Err(TreeError::NotFound), _) => Err(TreeError::NotFound),
             (Err(error), Some(snapshot)) => {
                 if !matches!(error, TreeError::NotAsked) {
                     log::warn!(event = events::LISTING_STALE; "{error}; showing the cached listing");
@@ -167,6 +155,58 @@ impl Listings {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Asks the origin for the names in a directory now, however fresh the known ones are. Returns what has changed since
+    /// they were known. A failure is not retried.
+    ///
+    /// # Errors
+    /// If the origin gives no listing. The known names stay then, unless the directory is gone.
+    pub(in crate::vfs) async fn refresh(self: &Arc<Self>, node: &Arc<Node>) -> Result<Changes, TreeError> {
+        let directory = node.directory().ok_or(TreeError::NotADirectory)?;
+        let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
+        let urgency = Urgency::Refreshing;
+        if directory.last_known().is_none() {
+            self.find_stored(node, directory, url, urgency).await?;
+        }
+        let locking = self.shared.requests.in_time(url, urgency, directory.refreshing.lock());
+        let _one_at_a_time = locking.await?;
+        directory.forget_absent();
+        let before = directory.last_known();
+        let now = self
+            .ask_and_show(node, directory, url, before.as_deref(), urgency)
+            .await?;
+        let compare = move |_: &Arc<Cache>| Changes::between(before.as_deref(), &now);
+        Ok(self.shared.cache.blocking(compare).await?)
+    }
+
+    /// Asks for the names and shows them. **The caller holds the lock of the directory's requests.**
+    async fn ask_and_show(
+        &self,
+        node: &Arc<Node>,
+        directory: &Directory,
+        url: &Url,
+        known: Option<&Snapshot>,
+        urgency: Urgency,
+    ) -> Result<Arc<Snapshot>, TreeError> {
+        match self.ask(directory, url, known, urgency).await {
+            Ok(Answer { value, is_by_mirror }) => {
+                let (listing_cache, node) = (Arc::clone(&self.listing_cache), Arc::clone(node));
+                // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
+                let replace = move |_: &Arc<Cache>| listing_cache.replace(&node, value, is_by_mirror);
+                let replaced = self.shared.cache.blocking(replace).await?;
+                replaced.ok_or(TreeError::NotADirectory)
+            }
+            Err(TreeError::NotFound) => {
+                if known.is_some() {
+                    log::warn!(event = events::DIRECTORY_DELETED; "{}: deleted on the server", redact(url));
+                }
+                self.listing_cache.forget(directory, url);
+                directory.note_failure(unseen(urgency, &TreeError::NotFound));
+                Err(TreeError::NotFound)
+            }
+            Err(error) => Err(error),
         }
     }
 

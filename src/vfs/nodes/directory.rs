@@ -197,6 +197,16 @@ impl<N: Child> Directory<N> {
         state.survivors.clear();
     }
 
+    /// Forgets which names the server was said to lack.
+    pub(in crate::vfs) fn forget_absent(&self) {
+        self.state.write().unlisted.retain(|_, lookup| lookup.node.is_some());
+    }
+
+    /// Whether its names are in memory.
+    pub(in crate::vfs) fn is_listed(&self) -> bool {
+        self.state.read().snapshot.is_some()
+    }
+
     /// Treats the names as fresh for this time.
     pub(in crate::vfs) fn set_fresh_for(&self, time: Duration) {
         self.state.write().freshness.extend(time);

@@ -2,9 +2,11 @@
 //!
 //! From the ground up: [`listed_names`] are the packed names of one listing; a [`remote_file`] is one version of a file;
 //! a [`snapshot`] shows names and pins their nodes; a [`directory`] has a snapshot. A [`node`] is a directory or a file.
-//! The [`store`] creates the nodes of listed names, and its [`table`] finds them by inode number.
+//! The [`store`] creates the nodes of listed names, and its [`table`] finds them by inode number. What
+//! differs between two listings is counted as [`changes`].
 
 pub(super) mod attributes;
+pub(super) mod changes;
 pub(super) mod dates;
 pub(super) mod directory;
 pub(super) mod file_text;

@@ -1,6 +1,6 @@
 //! Nodes: a directory or one version of a file, known to the kernel by an inode number.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use url::Url;
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub parent: Ino,
     /// Number of kernel references. **Changed under the lock of [`NodeTable`](super::table::NodeTable) only.**
     pub(super) references: AtomicU64,
+    /// Whether its directory's newest listing lacks it, or has another node in its place.
+    is_replaced: AtomicBool,
     pub(in crate::vfs) kind: Kind,
 }
 
@@ -46,6 +48,7 @@ impl Node {
             ino,
             parent,
             references: AtomicU64::new(0),
+            is_replaced: AtomicBool::new(false),
             kind,
         }
     }
@@ -141,6 +144,32 @@ impl Node {
     /// Whether the remote file is known to have another version now.
     pub(crate) fn is_changed(&self) -> bool {
         self.file().is_some_and(RemoteFile::is_changed)
+    }
+
+    /// Notes that its directory's newest listing lacks it, or has another node in its place.
+    pub(in crate::vfs) fn mark_replaced(&self) {
+        self.is_replaced.store(true, Ordering::Release);
+    }
+
+    /// Notes that its directory shows it.
+    pub(super) fn mark_listed(&self) {
+        // Nearly always it is listed already.
+        if self.is_replaced() {
+            self.is_replaced.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether its directory's newest listing lacks it, or has another node in its place. A path that led here has to
+    /// be looked up again before it is opened.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Acquire)
+    }
+
+    /// Whether a path that led here has to be looked up again before its attributes are shown. A file that is replaced
+    /// or gone shows them while it is open: the kernel does not say whether a program asks by path or by its handle.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let is_gone = || self.is_replaced() || self.is_ghost();
+        self.is_changed() || is_gone() && !self.file().is_some_and(RemoteFile::is_open)
     }
 
     /// Notes the node that a later listing has in this one's place.

@@ -443,6 +443,11 @@ impl RemoteFile {
         self.change(|state| state.handles += 1);
     }
 
+    /// Whether a handle is open and read from.
+    pub(super) fn is_open(&self) -> bool {
+        self.look(|state| state.handles > 0)
+    }
+
     /// Discounts a handle that is closed or no longer read from.
     pub(in crate::vfs) fn handle_closed(&self) {
         self.change(|state| state.handles = state.handles.saturating_sub(1));

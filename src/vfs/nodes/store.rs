@@ -58,6 +58,12 @@ impl NodeStore {
     /// The node at this position of a directory's names. Most nodes are created at their first look-up, and dropped
     /// when they have no more state than their listing.
     pub(in crate::vfs) fn child(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
+        let node = self.child_of(parent, names, at);
+        node.mark_listed();
+        node
+    }
+
+    fn child_of(&self, parent: &Node, names: &Snapshot, at: usize) -> Arc<Node> {
         if let Some(node) = names.pinned(at) {
             return node;
         }
