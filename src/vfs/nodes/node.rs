@@ -1,6 +1,6 @@
 //! Nodes: a directory or one version of a file, known to the kernel by an inode number.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use url::Url;
@@ -27,8 +27,9 @@ pub(crate) struct Node {
     pub ino: Ino,
     /// The directory that first listed it. The root is its own parent.
     pub parent: Ino,
-    /// Number of kernel references. **Changed under the lock of [`NodeTable`](super::table::NodeTable) only.**
-    pub(super) references: AtomicU64,
+    /// Number of kernel references; the maximum stands for any larger number. **Changed under the lock of
+    /// [`NodeTable`](super::table::NodeTable) only.**
+    pub(super) references: AtomicU32,
     /// Whether its directory's newest listing lacks it, or has another node in its place.
     is_replaced: AtomicBool,
     pub(in crate::vfs) kind: Kind,
@@ -47,7 +48,7 @@ impl Node {
         Node {
             ino,
             parent,
-            references: AtomicU64::new(0),
+            references: AtomicU32::new(0),
             is_replaced: AtomicBool::new(false),
             kind,
         }

@@ -126,7 +126,8 @@ impl NodeTable {
     /// Counts one kernel reference.
     pub(in crate::vfs) fn refer(&self, node: &Arc<Node>) {
         let mut inner = self.inner.write();
-        node.references.fetch_add(1, Ordering::Relaxed);
+        let before = node.references.load(Ordering::Relaxed);
+        node.references.store(before.saturating_add(1), Ordering::Relaxed);
         if !inner.known.contains_key(&node.ino) {
             inner.others.remove(&node.ino);
             inner.known.insert(node.ino, Arc::clone(node));
@@ -140,7 +141,11 @@ impl NodeTable {
         }
         let mut inner = self.inner.write();
         let node = inner.known.get(&ino)?;
-        let left = node.references.load(Ordering::Relaxed).saturating_sub(references);
+        let left = match node.references.load(Ordering::Relaxed) {
+            // Their number is unknown, so the node stays.
+            u32::MAX => u32::MAX,
+            known => known.saturating_sub(u32::try_from(references).unwrap_or(u32::MAX)),
+        };
         node.references.store(left, Ordering::Relaxed);
         if left > 0 {
             return None;
