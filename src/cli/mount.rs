@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::support::scrub_argv::hide_secrets;
 use super::support::{background, parse};
-use crate::config::{self, MountArgs, MountConfig, expand_options, mount_command};
+use crate::config::{self, Expanded, MountArgs, MountConfig, expand_options, mount_command};
 use crate::logging;
 use crate::mount::{self, Ready, mountpoint};
 
@@ -27,20 +27,30 @@ fn understand(matches: &ArgMatches, typed: &[OsString], program: &Command) -> an
     let command = mount_command();
     let mut matches = matches.clone();
     let args = MountArgs::from_arg_matches(&matches)?;
-    let options = expand_options(&command, &args.options())?;
+    let Expanded {
+        flags: options,
+        ignored,
+    } = expand_options(&command, &args.options())?;
+    warn_of(ignored);
+    warn_of(config::unknown_variables(&command, std::env::vars_os()));
     if !options.is_empty() {
         matches = read_again(program, &options, typed);
     }
     let args = MountArgs::from_arg_matches(&matches)?;
     let (mut flags, warning) = args.config_file(&command, &matches)?;
-    if let Some(warning) = warning {
-        eprintln!("fetchfs: {warning}");
-    }
+    warn_of(warning);
     if flags.is_empty() {
         return Ok(args);
     }
     flags.extend(options);
     Ok(MountArgs::from_arg_matches(&read_again(program, &flags, typed))?)
+}
+
+/// Says what has no effect, each in one sentence.
+fn warn_of(sentences: impl IntoIterator<Item = String>) {
+    for sentence in sentences {
+        eprintln!("fetchfs: {sentence}");
+    }
 }
 
 /// Runs in the process that serves the mount.

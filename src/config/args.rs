@@ -19,7 +19,7 @@ use crate::cache::quota::Share;
 use crate::source::registry;
 
 /// Prefix of environment variables: `--some-option` is this and `SOME_OPTION`.
-const ENV_PREFIX: &str = "FETCHFS_";
+pub(super) const ENV_PREFIX: &str = "FETCHFS_";
 
 /// The end of both forms of the help.
 macro_rules! examples {
@@ -122,7 +122,7 @@ pub(crate) struct MountArgs {
 
     /// Maximum number of connections to one server
     #[arg(
-        long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..),
+        long, value_name = "N", default_value = "16", value_parser = |text: &str| units::count(text, 1..=u16::MAX),
         help_heading = "Network"
     )]
     pub(super) max_connections: u16,
@@ -140,7 +140,10 @@ pub(crate) struct MountArgs {
     /// The first retry comes after half a second, later ones after growing pauses. Each continues at the byte that was
     /// reached. If the server is down or overloaded, retries continue until --read-timeout, whatever this number is,
     /// unless it is 0.
-    #[arg(long, value_name = "N", default_value = "3", help_heading = "Network")]
+    #[arg(
+        long, value_name = "N", default_value = "3", value_parser = |text: &str| units::count(text, 0..=u32::MAX),
+        help_heading = "Network"
+    )]
     pub(super) retries: u32,
 
     /// Maximum time without data from the server before a request fails and is retried

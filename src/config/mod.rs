@@ -24,8 +24,8 @@ pub(crate) use network::NetworkError;
 pub(crate) use network::values::{
     check_user_agent, cookies as read_cookies, header as request_header, netrc as read_netrc,
 };
-pub(crate) use options::OptionError;
 pub use options::expand as expand_options;
+pub(crate) use options::{Expanded, OptionError, unknown_variables};
 pub(crate) use paths::default_cache_dir;
 pub(crate) use resolve::{ConfigError, cache_dir_beside_mounts, resolve};
 pub(crate) use source::{load as load_sources, parse as parse_source, shown};

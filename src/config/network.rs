@@ -59,7 +59,7 @@ pub(super) struct NetworkArgs {
     /// A page with more is an error. Each name takes about 80 bytes of memory while it is cached, and 300 while the
     /// kernel uses it. Over all directories at most twice as many names are cached, those that were listed last.
     #[arg(
-        long, value_name = "N", default_value = "1000000", value_parser = clap::value_parser!(u32).range(1..),
+        long, value_name = "N", default_value = "1000000", value_parser = |text: &str| units::count(text, 1..=u32::MAX),
         help_heading = "Network"
     )]
     pub(super) max_entries: u32,
@@ -80,7 +80,10 @@ pub(super) struct NetworkArgs {
     pub(super) metalink_location: Option<String>,
 
     /// Maximum number of redirects of one request
-    #[arg(long, value_name = "N", default_value = "10", help_heading = "Network")]
+    #[arg(
+        long, value_name = "N", default_value = "10", value_parser = |text: &str| units::count(text, 0..=u16::MAX),
+        help_heading = "Network"
+    )]
     pub(super) max_redirects: u16,
 
     /// Show links of index pages to other directories and servers, too

@@ -6,7 +6,12 @@
 //!
 //! A line in fstab may carry generic words besides. This module knows each of them and its effect.
 
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command};
+
+use super::args::{ENV_PREFIX, variable_of};
 
 /// The id of the argument for `-o`, which is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";
@@ -15,8 +20,13 @@ pub(super) const OPTIONS_ID: &str = "options";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// Neither a flag of fetchfs nor a word of mount(8).
-    #[error("`-o {0}`: unknown option; `fetchfs mount --help` lists the options")]
-    Unknown(String),
+    #[error("`-o {name}`: unknown option; {}", advice(nearest.as_deref()))]
+    Unknown {
+        /// The option as it was written.
+        name: String,
+        /// The option that was probably meant.
+        nearest: Option<String>,
+    },
     /// A flag without its mandatory value.
     #[error("`-o {name}`: a value is missing; write `-o {name}=<{value}>`")]
     ValueMissing {
@@ -38,10 +48,19 @@ pub enum OptionError {
     },
 }
 
+fn advice(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("did you mean `-o {nearest}`?"),
+        None => "`fetchfs mount --help` lists the options".to_owned(),
+    }
+}
+
 /// The effect of a word that is not a flag of fetchfs.
 enum Generic {
     /// No effect: it is so already, or it is for another program.
     Accepted,
+    /// No effect, which its author may not expect.
+    Ignored(&'static str),
     Refused(&'static str),
     Unknown,
 }
@@ -63,6 +82,39 @@ fn generic(name: &str) -> Generic {
         | "noiversion" => Generic::Accepted,
         // The name of the mount is the source, without secrets; the kernel always checks permissions.
         "fsname" | "subtype" | "default-permissions" => Generic::Accepted,
+        // Words of libfuse, with which other file systems are tuned (fuse(8)).
+        "kernel-cache" | "auto-cache" | "ac-attr-timeout" | "direct-io" => {
+            Generic::Ignored("the kernel's pages are kept while a file's version stays the same")
+        }
+        "attr-timeout" | "entry-timeout" | "negative-timeout" => {
+            Generic::Ignored("`attr_ttl` says how long names and attributes are used")
+        }
+        "use-ino" | "readdir-ino" | "noforget" | "hard-remove" => Generic::Ignored("inode numbers are always stable"),
+        "max-read"
+        | "max-readahead"
+        | "large-read"
+        | "big-writes"
+        | "clone-fd"
+        | "max-background"
+        | "congestion-threshold"
+        | "max-idle-threads"
+        | "max-threads"
+        | "idle-threads"
+        | "intr"
+        | "no-remote-lock"
+        | "no-remote-flock"
+        | "no-remote-posix-lock"
+        | "splice-read"
+        | "splice-write"
+        | "splice-move"
+        | "async-read"
+        | "sync-read"
+        | "blkdev"
+        | "blksize" => Generic::Ignored("fetchfs chooses it"),
+        "auto-unmount" => Generic::Ignored("after a crash `fetchfs mount` or `fetchfs unmount` cleans up"),
+        "context" | "fscontext" | "defcontext" | "rootcontext" | "seclabel" => {
+            Generic::Refused("is not supported; set the label by a policy, for example with `semanage fcontext`")
+        }
         "allow-root" => Generic::Refused(
             "is not supported; `allow_other` gives access to root and to all other \
                                           users",
@@ -74,17 +126,39 @@ fn generic(name: &str) -> Generic {
     }
 }
 
+/// The meaning of a value of `-o`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// Arguments of `fetchfs mount`.
+    pub flags: Vec<String>,
+    /// One sentence for each word that has no effect, although its author may expect one.
+    pub ignored: Vec<String>,
+}
+
 /// Turns the values of `-o` into arguments of `command`, which is `fetchfs mount`.
 ///
 /// # Errors
 /// The first option that can't be accepted.
-pub fn expand(command: &Command, options: &str) -> Result<Vec<String>, OptionError> {
-    split(options)
-        .iter()
-        .filter(|option| !option.is_empty())
-        .map(|option| one(command, option))
-        .filter_map(Result::transpose)
-        .collect()
+pub fn expand(command: &Command, options: &str) -> Result<Expanded, OptionError> {
+    let mut expanded = Expanded::default();
+    for option in split(options).iter().filter(|option| !option.is_empty()) {
+        match one(command, option)? {
+            Meaning::Flag(flag) => expanded.flags.push(flag),
+            Meaning::Nothing => {}
+            Meaning::Ignored(why) => {
+                let name = option.split('=').next().unwrap_or(option);
+                expanded.ignored.push(format!("`-o {name}` has no effect: {why}"));
+            }
+        }
+    }
+    Ok(expanded)
+}
+
+/// The meaning of one option.
+enum Meaning {
+    Flag(String),
+    Nothing,
+    Ignored(&'static str),
 }
 
 /// The option of this name (with `-`), if it may be set in another way than as a flag.
@@ -93,13 +167,46 @@ pub(super) fn flag_named<'a>(command: &'a Command, name: &str) -> Option<&'a Arg
     arguments.find(|arg| arg.get_long() == Some(name) && arg.get_id() != OPTIONS_ID)
 }
 
+/// The option that clap would suggest for a mistyped name, with `_`. `None` if none is like it.
+pub(super) fn nearest(command: &Command, name: &str) -> Option<String> {
+    let typed = [format!("--{name}")];
+    let error = command.clone().no_binary_name(true).try_get_matches_from(typed).err()?;
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg) else {
+        return None;
+    };
+    let name = flag.strip_prefix("--")?;
+    let is_possible = name != "config" && flag_named(command, name).is_some();
+    is_possible.then(|| name.replace('-', "_"))
+}
+
+/// One sentence for each variable with the prefix of fetchfs's options that names none of them.
+pub(crate) fn unknown_variables(
+    command: &Command,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Vec<String> {
+    let known: Vec<String> = command
+        .get_arguments()
+        .filter_map(Arg::get_long)
+        .map(variable_of)
+        .collect();
+    let names = variables.filter_map(|(name, _)| name.into_string().ok());
+    let unknown = names.filter(|name| name.starts_with(ENV_PREFIX) && !known.contains(name));
+    unknown
+        .map(|variable| {
+            let name = variable[ENV_PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
+            let meant = nearest(command, &name).map(|meant| variable_of(&meant.replace('_', "-")));
+            let advice = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+            format!("{variable} in the environment has no effect: it is no option{advice}")
+        })
+        .collect()
+}
+
 /// Returns true if the option may be given several times, with a value each.
 pub(super) fn adds_up(flag: &Arg) -> bool {
     matches!(flag.get_action(), ArgAction::Append)
 }
 
-/// One option as an argument; `None` if it has no effect.
-fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
+fn one(command: &Command, option: &str) -> Result<Meaning, OptionError> {
     let (written, value) = match option.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (option, None),
@@ -107,17 +214,21 @@ fn one(command: &Command, option: &str) -> Result<Option<String>, OptionError> {
     let name = written.replace('_', "-");
     let Some(flag) = flag_named(command, &name) else {
         return match generic(&name) {
-            Generic::Accepted => Ok(None),
+            Generic::Accepted => Ok(Meaning::Nothing),
+            Generic::Ignored(why) => Ok(Meaning::Ignored(why)),
             Generic::Refused(reason) => Err(OptionError::Refused {
                 name: written.to_owned(),
                 reason,
             }),
-            Generic::Unknown => Err(OptionError::Unknown(written.to_owned())),
+            Generic::Unknown => Err(OptionError::Unknown {
+                name: written.to_owned(),
+                nearest: nearest(command, &name),
+            }),
         };
     };
     match (flag.get_action().takes_values(), value) {
-        (true, Some(value)) => Ok(Some(format!("--{name}={value}"))),
-        (false, None) => Ok(Some(format!("--{name}"))),
+        (true, Some(value)) => Ok(Meaning::Flag(format!("--{name}={value}"))),
+        (false, None) => Ok(Meaning::Flag(format!("--{name}"))),
         (false, Some(_)) => Err(OptionError::ValueUnwanted(written.to_owned())),
         (true, None) => {
             let value = flag
@@ -154,7 +265,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn arguments(options: &str) -> Result<Vec<String>, OptionError> {
-        expand(&mount_command(), options)
+        expand(&mount_command(), options).map(|expanded| expanded.flags)
+    }
+
+    #[test]
+    fn words_of_libfuse_are_ignored_with_a_sentence() {
+        let expanded = expand(&mount_command(), "kernel_cache,attr_timeout=3,umask=077").unwrap();
+        assert_eq!(expanded.flags, ["--umask=077"]);
+        assert_eq!(
+            expanded.ignored,
+            [
+                "`-o kernel_cache` has no effect: the kernel's pages are kept while a file's version stays the same",
+                "`-o attr_timeout` has no effect: `attr_ttl` says how long names and attributes are used",
+            ]
+        );
     }
 
     #[test]
@@ -172,9 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn variable_that_is_no_option_is_named() {
+        let variables = ["FETCHFS_CACHESIZE", "FETCHFS_CACHE_SIZE", "FETCHFS_XYZZY", "HOME"];
+        let variables = variables.map(|name| (name.into(), "1".into()));
+        assert_eq!(
+            unknown_variables(&mount_command(), variables.into_iter()),
+            [
+                "FETCHFS_CACHESIZE in the environment has no effect: it is no option; did you mean FETCHFS_CACHE_SIZE?",
+                "FETCHFS_XYZZY in the environment has no effect: it is no option",
+            ]
+        );
+    }
+
+    #[test]
     fn option_error_is_one_sentence() {
         let sentence = |options| arguments(options).unwrap_err().to_string();
-        insta::assert_snapshot!(sentence("allow_other,cash_size=1G"), @"`-o cash_size`: unknown option; `fetchfs mount --help` lists the options");
+        insta::assert_snapshot!(sentence("allow_other,cash_size=1G"), @"`-o cash_size`: unknown option; did you mean `-o cache_size`?");
         insta::assert_snapshot!(sentence("cache_size"), @"`-o cache_size`: a value is missing; write `-o cache_size=<SIZE>`");
         insta::assert_snapshot!(sentence("allow_other=1"), @"`-o allow_other=...`: takes no value; write `-o allow_other`");
         insta::assert_snapshot!(sentence("allow_root"), @"`-o allow_root`: is not supported; `allow_other` gives access to root and to all other users");

@@ -26,6 +26,9 @@ pub(crate) enum ConfigError {
     /// There is a source or a mountpoint, but not both.
     #[error("{}", one_of_two(.0))]
     OneOfTwo(String),
+    /// The mountpoint is a URL.
+    #[error("the mountpoint comes last: fetchfs mount {0} DIRECTORY")]
+    UrlLast(String),
     /// The config file can't be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -45,7 +48,7 @@ impl ConfigError {
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Self::Source(error) => error.is_usage(),
-            Self::OneOfTwo(_) | Self::S3(_) => true,
+            Self::OneOfTwo(_) | Self::UrlLast(_) | Self::S3(_) => true,
             Self::Network(error) => error.is_usage(),
             Self::File(error) => error.is_usage(),
             Self::Path(_) => false,
@@ -74,6 +77,10 @@ fn one_of_two(argument: &str) -> String {
 pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
     if args.sources.is_empty() {
         return Err(ConfigError::OneOfTwo(args.mountpoint.to_string_lossy().into_owned()));
+    }
+    let last = args.mountpoint.to_string_lossy();
+    if last.contains("://") && !args.mountpoint.exists() {
+        return Err(ConfigError::UrlLast(source::shown(&last)));
     }
     let mut sources = source::read_all(&args.sources)?;
     source::load(&mut sources, args.network.max_listing_size)?;

@@ -17,8 +17,9 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub(crate) enum InvalidSource {
     /// It does not begin with a scheme of a source, and is no file.
     #[error(
-        "`{0}` is not a source; a source is a URL that begins with {list}, a directory, list, playlist or Metalink on \
-         this machine, `-` for standard input, or @FILE with one source in each line",
+        "`{0}` is not a source{meant}; a source is a URL that begins with {list}, a directory, list, playlist or Metalink \
+         on this machine, `-` for standard input, or @FILE with one source in each line",
+        meant = meant(.0),
         list = schemes()
     )]
     NoScheme(String),
@@ -190,6 +191,22 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
+/// A question about a URL that lacks its scheme: `example.org/pub`, `localhost:8080`.
+fn meant(text: &str) -> String {
+    let host = text.split(['/', '?']).next().unwrap_or_default();
+    let (name, port) = host.split_once(':').unwrap_or((host, ""));
+    let is_host = (name.contains('.') || !port.is_empty())
+        && !name.starts_with('.')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    match is_host && url::Host::parse(name).is_ok() {
+        true => format!("; did you mean https://{text}?"),
+        false => String::new(),
+    }
+}
+
 /// The schemes of sources, as in `http:// or https://`.
 fn schemes() -> String {
     let schemes: Vec<_> = registry::schemes()
@@ -307,6 +324,30 @@ mod tests {
             (parse("-").unwrap(), name("-")),
             (SourceSpec::of_stdin(), "stdin".to_owned())
         );
+    }
+
+    #[test]
+    fn url_without_its_scheme_is_recognised() {
+        for text in [
+            "example.org/pub",
+            "example.org",
+            "localhost:8080/x?a",
+            "127.0.0.1",
+            "a.b-c.de:1",
+        ] {
+            assert_eq!(meant(text), format!("; did you mean https://{text}?"));
+        }
+        for text in [
+            "",
+            "films",
+            "./films.txt",
+            "a:b/c",
+            "ftp://example.org/",
+            "my list.txt",
+            "a_b.c",
+        ] {
+            assert_eq!(meant(text), "", "{text}");
+        }
     }
 
     #[test]

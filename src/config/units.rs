@@ -6,6 +6,9 @@
 //! A single letter counts in powers of two, as in mount(8), `dd` and rclone: `20G` is 20 GiB. `GB` is 10⁹ and `GiB` is
 //! 2³⁰, as in bytesize.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -82,11 +85,47 @@ pub(super) fn countries(text: &str) -> Result<String, String> {
     }
 }
 
+/// A whole number within these limits.
+pub(super) fn count<T>(text: &str, limits: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let number = text.trim().parse().ok().filter(|number| limits.contains(number));
+    number.ok_or_else(|| format!("write a number from {} to {}", limits.start(), limits.end()))
+}
+
 /// Bytes per second: a [`size`], with or without `/s`. `0` means no limit.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     let text = text.trim();
+    if let Some(bits) = bits_per_second(text) {
+        return Err(format!("the unit is bytes per second; write {}", decimal(bits / 8)));
+    }
     size(text.strip_suffix("/s").unwrap_or(text))
         .map_err(|error| error.replacen("not a size", "not a rate in bytes per second", 1))
+}
+
+/// A rate in bits per second, as internet connections are sold: `10Mbit/s`, `10Mbps`.
+fn bits_per_second(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let units = ["bits/s", "bit/s", "bits", "bit", "bps"];
+    let number = units.iter().find_map(|unit| text.strip_suffix(unit))?.trim();
+    let (number, factor) = match number.char_indices().last()? {
+        (at, 'k') => (&number[..at], 1e3),
+        (at, 'm') => (&number[..at], 1e6),
+        (at, 'g') => (&number[..at], 1e9),
+        _ => (number, 1.0),
+    };
+    let number: f64 = number.trim().parse().ok().filter(|number: &f64| number.is_finite())?;
+    Some((number * factor) as u64)
+}
+
+/// A size in decimal units as [`size`] reads it, without rounding: `1250kB`.
+fn decimal(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let whole = units
+        .iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or(bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
 /// A chunk size: a power of two from 4 KiB to 64 MiB.
@@ -155,6 +194,32 @@ mod tests {
         assert_eq!(countries("DE, fr").as_deref(), Ok("de,fr"));
         for wrong in ["", "deu", "de,", "d1", "de;fr"] {
             assert!(countries(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rate_in_bits_is_refused_with_the_same_rate_in_bytes() {
+        for (bits, bytes) in [
+            ("10Mbit/s", "1250kB"),
+            ("1 Gbps", "125MB"),
+            ("8kbit", "1kB"),
+            ("100 bit/s", "12"),
+        ] {
+            let error = rate(bits).unwrap_err();
+            assert_eq!(error, format!("the unit is bytes per second; write {bytes}"), "{bits}");
+            assert!(rate(bytes).is_ok());
+        }
+        assert!(rate("bit/s").unwrap_err().starts_with("not a rate"));
+    }
+
+    #[test]
+    fn number_outside_the_limits_is_refused_with_them() {
+        assert_eq!(count("7", 1..=65535u16), Ok(7));
+        for wrong in ["0", "65536", "abc", "", "-1", "1.5"] {
+            assert_eq!(
+                count(wrong, 1..=65535u16).unwrap_err(),
+                "write a number from 1 to 65535"
+            );
         }
     }
 

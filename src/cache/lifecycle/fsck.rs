@@ -103,11 +103,16 @@ impl Fsck {
     /// # Errors
     /// If there is no cache in it, or its index can't be used.
     pub(crate) fn open(folder: &Path) -> Result<Fsck, CacheError> {
-        if !folder.join(FILE).is_file() {
-            return Err(CacheError::Folder {
-                path: folder.display().to_string(),
-                reason: "there is no cache in it".to_owned(),
-            });
+        let refuse = |reason| CacheError::Folder {
+            path: folder.display().to_string(),
+            reason,
+        };
+        match std::fs::metadata(folder.join(FILE)) {
+            Ok(metadata) if metadata.is_file() => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(refuse("you may not read it".to_owned()));
+            }
+            _ => return Err(refuse("there is no cache in it".to_owned())),
         }
         let store = ChunkStore::open(folder)?;
         let dir_lock = DirLock::enter(folder);

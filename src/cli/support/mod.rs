@@ -8,3 +8,4 @@ pub(super) mod program;
 pub(super) mod progress;
 pub(super) mod scrub_argv;
 pub(super) mod targets;
+mod usage;

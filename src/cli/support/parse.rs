@@ -5,18 +5,30 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command};
 
+use super::failure::NOT_UNDERSTOOD;
+use super::usage;
 use crate::config::variable_of;
 
 /// Parses these words as `command`, which is the whole program. A usage error or a request for help is printed and ends the program.
 pub(in crate::cli) fn read(command: Command, words: &[OsString]) -> ArgMatches {
+    let help = usage::help_of(&command, words);
     let error = match command.try_get_matches_from(words) {
         Ok(matches) => return matches,
         Err(error) => error,
     };
-    blame_the_environment(error, words).exit()
+    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !error.use_stderr() {
+        // Help, or the version.
+        error.exit()
+    }
+    eprintln!(
+        "fetchfs: {}",
+        usage::sentence(&blame_the_environment(error, words), &help)
+    );
+    std::process::exit(NOT_UNDERSTOOD.into())
 }
 
 /// The error, with the variable instead of the flag if the value comes from there.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::ops::Range;
 
 use clap::Command;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use url::Url;
@@ -15,7 +15,7 @@ use url::Url;
 use super::entry::{Entry, Fault, Place, section};
 use super::kind::Kind;
 use super::line;
-use crate::config::options::{OPTIONS_ID, flag_named};
+use crate::config::options::{OPTIONS_ID, flag_named, nearest};
 
 /// A reserved key, for a list of sources.
 const RESERVED: &str = "source";
@@ -182,16 +182,4 @@ fn refusal(command: &Command, flags: &[String]) -> Option<String> {
     }
     let reason = std::error::Error::source(&error).map(ToString::to_string);
     Some(reason.unwrap_or_else(|| "not a valid value".to_owned()))
-}
-
-/// The option that clap would suggest for a mistyped name, with `_`.
-fn nearest(command: &Command, name: &str) -> Option<String> {
-    let typed = [format!("--{name}")];
-    let error = command.clone().no_binary_name(true).try_get_matches_from(typed).err()?;
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg) else {
-        return None;
-    };
-    let name = flag.strip_prefix("--")?;
-    let is_possible = name != "config" && flag_named(command, name).is_some();
-    is_possible.then(|| name.replace('-', "_"))
 }

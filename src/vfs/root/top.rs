@@ -131,6 +131,9 @@ fn advice(error: Option<&HttpError>) -> &'static str {
         HttpErrorKind::Denied(407) => {
             "; the proxy requires a user name and password: --proxy http://USER:PASSWORD@HOST:PORT"
         }
+        HttpErrorKind::Denied(403) => {
+            "; listings may be turned off there (mount a file's URL then), or a login is wanted (--login, --password-file)"
+        }
         HttpErrorKind::Denied(_) => "; the server denies you access",
         HttpErrorKind::NoCredentials(_) => "",
         // The error itself says what to do, if anything.
