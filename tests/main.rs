@@ -27,6 +27,7 @@ mod documents;
 mod filesystem;
 mod full_disk;
 mod harness;
+mod hashes;
 mod hostile_servers;
 mod interrupts;
 mod library;

@@ -35,6 +35,9 @@ pub enum ReadError {
     /// (`--cache-size`), or the disk is full (`--min-free`).
     #[error("the cache is full, and everything in it is pinned or in use; raise --cache-size, or free disk space")]
     NoRoom,
+    /// What its servers send contradicts a published hash.
+    #[error("what its servers send contradicts the published hash of the file")]
+    Rejected,
     /// The mount is ending.
     #[error("the mount is shutting down")]
     ShuttingDown,

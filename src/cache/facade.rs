@@ -20,6 +20,7 @@ use super::error::ReadError;
 use super::eviction::evictor::Evictor;
 use super::fetch::downloader::ChunkDownloader;
 use super::fetch::manager::ChunkManager;
+use super::integrity::verifier::Verifier;
 use super::sharing::DirLock;
 use crate::http::{Origin, Version};
 use crate::origin::{Content, ListedSize, Sample};
@@ -46,6 +47,8 @@ pub(super) struct OpenFolder {
     pub(super) dir_lock: DirLock,
     /// Ends with the cache.
     pub(super) _evictor: Evictor,
+    /// Likewise.
+    pub(super) _verifier: Verifier,
 }
 
 /// A version of which the cache holds some bytes.
@@ -107,11 +110,12 @@ impl Cache {
     /// [`ReadError::Store`] if it has too many chunks.
     pub fn entry(&self, mut content: Content, origin: Origin, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
         let versions = self.versions();
-        let settled = versions.open(content.url(), held.chunk, &held.version, held.modified)?;
+        let settled = versions.open_for(&content, held.chunk, &held.version, held.modified)?;
         // The listing's size may be another version's.
         content.size = ListedSize::Exact(held.version.size);
         let entry = CacheEntry::unsettled(content, origin, held.chunk);
-        entry.settle(settled);
+        let settled = entry.settle(settled);
+        versions.checks.consider(&entry, settled);
         Ok(Arc::new(entry))
     }
 

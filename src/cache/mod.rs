@@ -12,6 +12,7 @@
 //! - `fetch::readahead` predicts what a reader needs next;
 //! - [`quota`] counts space and [`eviction`] frees it: together they keep the cache within its
 //!   size;
+//! - [`integrity`] compares complete files with the hashes that their sources publish;
 //! - `entry::memory_store` takes what is fetched while the directory is in trouble, or not open
 //!   yet (`entry::cache_dir`).
 
@@ -25,6 +26,7 @@ mod facade;
 pub(crate) mod fetch;
 mod handle;
 pub(crate) mod index;
+pub(crate) mod integrity;
 pub(crate) mod key;
 pub(crate) mod lifecycle;
 pub(crate) mod quota;

@@ -41,7 +41,7 @@ pub(crate) fn of_read(error: &ReadError) -> Errno {
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
         ReadError::Cancelled => Errno::EINTR,
         ReadError::NoRoom => Errno::ENOSPC,
-        ReadError::Store(_) | ReadError::Lost | ReadError::ShuttingDown => Errno::EIO,
+        ReadError::Store(_) | ReadError::Lost | ReadError::Rejected | ReadError::ShuttingDown => Errno::EIO,
     }
 }
 

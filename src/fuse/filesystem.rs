@@ -18,7 +18,7 @@ use std::time::Duration;
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
     OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
-    ReplyStatfs, Request,
+    ReplyStatfs, ReplyXattr, Request,
 };
 use tokio::runtime::Handle;
 
@@ -32,6 +32,7 @@ use super::passthrough::Passthrough;
 use super::relay;
 use super::replies::Reads;
 use super::shared::{Shared, complain};
+use super::xattrs;
 use crate::cache::{Cache, ReadAt, Sequential};
 use crate::source::NAME_MAX;
 use crate::util::panic_guard::contained;
@@ -430,6 +431,20 @@ impl Filesystem for FetchFs {
                 let used = shared.cache.cached_bytes().div_ceil(block).min(total);
                 reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
             });
+        });
+    }
+
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        contained("getxattr", || match self.node(ino) {
+            Ok(node) => xattrs::reply_value(&node, name, size, reply),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        contained("listxattr", || match self.node(ino) {
+            Ok(node) => xattrs::reply_names(&node, size, reply),
+            Err(errno) => reply.error(errno),
         });
     }
 

@@ -17,6 +17,7 @@ mod passthrough;
 mod relay;
 mod replies;
 mod shared;
+mod xattrs;
 
 pub(crate) use attributes::Ownership;
 pub(crate) use connection::Connection;

@@ -116,6 +116,7 @@ fn kind_of_read(error: &ReadError) -> ErrorKind {
         }) => ErrorKind::Changed,
         ReadError::Http(error) => kind_of_source(SourceErrorKind::of(&error.kind)),
         ReadError::DeadlinePassed(_) => ErrorKind::TimedOut,
+        ReadError::Rejected => ErrorKind::BadAnswer,
         ReadError::Store(_) | ReadError::Lost | ReadError::NoRoom => ErrorKind::Cache,
         ReadError::Cancelled | ReadError::ShuttingDown => ErrorKind::Closed,
     }

@@ -123,6 +123,17 @@ impl Client {
         self.transport().config.timeout
     }
 
+    /// This URL of a file has sent bytes that contradict a published hash, which was logged. The file's bytes are not
+    /// asked for there for a while.
+    pub fn leave_out(&self, url: &Url) {
+        self.mirrors().leave_out_silently(url);
+    }
+
+    /// Returns true if the file's bytes may not be asked for at this URL of it now.
+    pub fn is_left_out(&self, url: &Url) -> bool {
+        self.mirrors().is_left_out(url)
+    }
+
     /// Returns true if a proxy is set. Then a failed connection may be the proxy's.
     pub fn may_use_a_proxy(&self) -> bool {
         self.transport().config.proxy.may_be_one()

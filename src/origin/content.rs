@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::Published;
+use super::{Hash, Published};
 
 /// What a source says of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,17 @@ impl Content {
     /// What the source publishes of the file, besides its URLs and size.
     pub fn published(&self) -> Option<&Arc<Published>> {
         self.published.as_ref()
+    }
+
+    /// The hash of the whole file that its source publishes; the one that proves most, if there are several.
+    pub fn hash(&self) -> Option<&Hash> {
+        self.published.as_ref()?.strongest()
+    }
+
+    /// Returns true if published hashes decide which bytes are the file's.
+    pub fn is_hashed(&self) -> bool {
+        let published = self.published.as_ref();
+        published.is_some_and(|published| published.pieces.is_some() || !published.hashes.is_empty())
     }
 
     /// Appends URLs at which the same file is, in order of preference.

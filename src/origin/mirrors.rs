@@ -10,6 +10,9 @@
 //! source is asked again as soon as it responds. **A mirror counts only while the source is silent**: a source that
 //! denies a file, or says that it is gone, has decided.
 //!
+//! **A published hash decides instead of dates and tags**, if there is one: then a response counts if it has the size. A
+//! URL whose bytes contradict the hash is left out too, the file's own URL included.
+//!
 //! A mirror is not a source: it receives no credentials of the source's server, unless it is on the same origin
 //! ([`auth`](crate::http::auth)).
 
@@ -99,9 +102,13 @@ impl Mirrors {
         if urls.is_empty() {
             return Vec::new();
         }
+        urls.iter().filter(|url| !self.is_left_out(url)).cloned().collect()
+    }
+
+    /// Returns true if this URL of a file may not be asked now.
+    pub(crate) fn is_left_out(&self, url: &Url) -> bool {
         let left_out = self.left_out.lock();
-        let is_asked = |url: &&Url| left_out.get(url).is_none_or(|since| since.elapsed() >= LEFT_OUT);
-        urls.iter().filter(is_asked).cloned().collect()
+        left_out.get(url).is_some_and(|since| since.elapsed() < LEFT_OUT)
     }
 
     /// A mirror lacks this file, this version of it, or this directory. It is not asked for it again for a while.
@@ -112,6 +119,12 @@ impl Mirrors {
             "file"
         };
         log::warn!(event = events::MIRROR_SKIPPED; "{}: {why}; skipping this mirror for this {what}", redact(there));
+        self.leave_out_silently(there);
+    }
+
+    /// This URL, a mirror's or the file's own, has sent bytes that contradict a published hash, which was logged. It is
+    /// not asked for the file's bytes for a while.
+    pub(crate) fn leave_out_silently(&self, there: &Url) {
         let mut left_out = self.left_out.lock();
         if left_out.len() >= MOST {
             left_out.clear();

@@ -13,6 +13,7 @@
 mod client;
 mod content;
 pub(crate) mod failures;
+mod hasher;
 mod head_trust;
 pub(crate) mod limits;
 mod local;
@@ -34,6 +35,7 @@ pub use content::{Content, ListedSize};
 pub(crate) use failures::failure_attribution::{FailureAttribution, FailureEvidence};
 pub(crate) use failures::health::{DownOrigin, Health, Permit};
 pub(crate) use failures::retry::{OtherRequests, Retry};
+pub(crate) use hasher::Hasher;
 pub(crate) use limits::fetch_limit::{Complaint, FetchLimit, Load};
 pub(crate) use limits::name_slots::{MOST_NAME_REQUESTS, NameSlot, NameSlots};
 pub(crate) use limits::request_rate::RequestRate;

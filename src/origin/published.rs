@@ -21,6 +21,8 @@ pub struct Published {
 }
 
 /// A hash function, by the names of the IANA registry "Hash Function Textual Names" (RFC 4572 §5).
+///
+/// Ordered by strength, the strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HashAlgorithm {
     /// 16 bytes. Detects damage, not intent.
@@ -34,7 +36,7 @@ pub enum HashAlgorithm {
 }
 
 /// The hash of some bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hash {
     /// How it is computed.
     pub algorithm: HashAlgorithm,
@@ -49,6 +51,18 @@ pub struct Pieces {
     pub length: u64,
     /// One hash a piece, in order, all by one algorithm.
     pub hashes: Vec<Hash>,
+}
+
+impl Published {
+    /// The hash of the whole file that proves most.
+    pub fn strongest(&self) -> Option<&Hash> {
+        self.hashes.iter().max_by_key(|hash| hash.algorithm)
+    }
+
+    /// The hash by this algorithm.
+    pub fn hash(&self, algorithm: HashAlgorithm) -> Option<&Hash> {
+        self.hashes.iter().find(|hash| hash.algorithm == algorithm)
+    }
 }
 
 impl HashAlgorithm {
@@ -91,6 +105,14 @@ impl Hash {
         })
     }
 
+    /// A hash that was just computed.
+    ///
+    /// # Panics
+    /// If the length is not the algorithm's: a bug of this program.
+    pub(super) fn computed(algorithm: HashAlgorithm, digest: &[u8]) -> Hash {
+        Hash::new(algorithm, digest).expect("each hash function has digests of one length")
+    }
+
     /// A hash from its hexadecimal form. `None` if it is malformed.
     pub fn from_hex(algorithm: HashAlgorithm, text: &str) -> Option<Hash> {
         let text = text.trim().as_bytes();
@@ -100,6 +122,17 @@ impl Hash {
             _ => None,
         });
         Hash::new(algorithm, &pairs.collect::<Option<Vec<u8>>>()?)
+    }
+
+    /// A hash from its labelled form ([`Self::labelled`]). `None` if it is malformed.
+    pub fn from_labelled(text: &str) -> Option<Hash> {
+        let (name, digest) = text.split_once(':')?;
+        Hash::from_hex(HashAlgorithm::named(name)?, digest)
+    }
+
+    /// The algorithm and the hexadecimal form: `sha-256:ba78…`.
+    pub fn labelled(&self) -> String {
+        format!("{}:{self}", self.algorithm)
     }
 
     /// The bytes of the hash.
@@ -120,10 +153,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn strongest_hash_is_of_the_longest_digest() {
+        let hash = |algorithm: HashAlgorithm| Hash::new(algorithm, &vec![1; algorithm.len()]).unwrap();
+        let mut published = Published::default();
+        assert_eq!(published.strongest(), None);
+        for (_, algorithm, _) in [2, 0, 3, 1].map(|at: usize| HashAlgorithm::ALL[at]) {
+            published.hashes.push(hash(algorithm));
+        }
+        assert_eq!(published.strongest(), Some(&hash(HashAlgorithm::Sha512)));
+        assert_eq!(published.hash(HashAlgorithm::Md5), Some(&hash(HashAlgorithm::Md5)));
+    }
+
+    #[test]
     fn hash_reads_its_own_hexadecimal_form() {
         for (name, algorithm, len) in HashAlgorithm::ALL {
             let digest: Vec<u8> = (0..len as u8).map(|byte| byte.wrapping_mul(37)).collect();
             let hash = Hash::new(algorithm, &digest).unwrap();
+            assert_eq!(Hash::from_labelled(&hash.labelled()), Some(hash.clone()));
             assert_eq!(Hash::from_hex(algorithm, &hash.to_string().to_uppercase()), Some(hash));
             assert_eq!(HashAlgorithm::named(name), Some(algorithm));
             assert_eq!(

@@ -47,6 +47,9 @@ pub(crate) type TierAnswer<'a> = Pin<Box<dyn Future<Output = Result<TierRange, H
 pub enum Expected<'a> {
     /// The bytes must be of this version, last modified at this time.
     Version(&'a Version, Option<SystemTime>),
+    /// The file has so many bytes. A published hash decides whether they are right, whatever the answer says of its
+    /// version.
+    Hashed(u64),
     /// The version is unknown, and the answer must name one. If the file's listing gives a size, it must be the same.
     Listed(Option<u64>),
 }

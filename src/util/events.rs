@@ -134,6 +134,8 @@ events! {
     MIRROR_SKIPPED = "mirror_skipped";
     /// A mirror can't replace its source at the beginning of the mount.
     MIRROR_UNUSABLE = "mirror_unusable";
+    /// Bytes contradict a published hash, and are dropped.
+    HASH_MISMATCH = "hash_mismatch";
     /// `--insecure`: certificates are not checked.
     CERTIFICATES_UNCHECKED = "certificates_unchecked";
     /// A proxy of the environment is of an unsupported type.

@@ -25,6 +25,7 @@ use super::memory_store::{MemoryFile, MemoryStore};
 use crate::cache::chunk::{BLOCK, ChunkSize, clip};
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
+use crate::cache::integrity::file_check::Rejected;
 use crate::cache::key::EntryId;
 use crate::http::{Origin, Version, redact};
 use crate::origin::{Content, SAMPLE, Sample};
@@ -80,6 +81,8 @@ pub struct Settled {
     pub cached_file: Arc<CachedFile>,
     /// Where the bytes of a [bypass entry](CacheEntry::bypass) are instead.
     pub memory: Option<Arc<MemoryFile>>,
+    /// Set when the bytes turn out to be wrong.
+    pub rejected: Rejected,
 }
 
 /// The version with which an entry was settled.
@@ -91,6 +94,8 @@ pub struct Confirmed {
     pub modified: Option<SystemTime>,
     /// When the entry was settled.
     pub at: Instant,
+    /// Set when the bytes turn out to be wrong.
+    pub rejected: Rejected,
 }
 
 impl Settled {
@@ -156,6 +161,7 @@ impl CacheEntry {
             version: settled.version.clone(),
             modified: settled.modified,
             at: Instant::now(),
+            rejected: settled.rejected.clone(),
         };
         let settled = self.settled.get_or_init(|| settled);
         self.confirmed.get_or_init(|| confirmed);
@@ -256,6 +262,7 @@ impl CacheEntry {
             presence: Arc::clone(&memory.presence),
             cached_file: Arc::clone(&settled.cached_file),
             memory: Some(Arc::clone(&memory)),
+            rejected: settled.rejected.clone(),
         });
         let changed = Arc::clone(&self.changed);
         let entry = Arc::new(CacheEntry { changed, ..entry });
@@ -344,6 +351,11 @@ impl CacheEntry {
         self.changed.load(Ordering::Acquire)
     }
 
+    /// Returns true if its bytes turned out to contradict a published hash. No more of them are served.
+    pub fn is_rejected(&self) -> bool {
+        self.settled().is_some_and(|settled| settled.rejected.is_set())
+    }
+
     /// Checks that an answer was of this entry's version; another version shows that the file has
     /// changed.
     ///
@@ -378,6 +390,7 @@ impl CacheEntry {
             version,
             modified: None,
             presence: Arc::clone(&cached_file.presence),
+            rejected: cached_file.check.shown(),
             cached_file,
             memory: None,
         })

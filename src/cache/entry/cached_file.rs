@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use super::chunk_bitmap::ChunkBitmap;
 use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
+use crate::cache::integrity::file_check::FileCheck;
 use crate::cache::key::EntryKey;
 use crate::cache::quota::Recency;
 use crate::cache::quota::reservation::Reservation;
@@ -44,6 +45,8 @@ pub struct CachedFile {
     pub presence: Arc<ChunkBitmap>,
     /// The recorded chunks that have to be verified before they are present.
     pub unverified: Unverified,
+    /// Its check against a published hash.
+    pub(crate) check: FileCheck,
     /// How its chunks were used.
     pub recency: Recency,
     data: DataFile,
@@ -102,6 +105,7 @@ impl CachedFile {
             key,
             chunk,
             size,
+            check: FileCheck::new(!presence.is_empty() || !unverified.is_empty()),
             presence: Arc::new(presence),
             unverified,
             recency,
@@ -137,7 +141,9 @@ impl CachedFile {
             !state.leaving.contains_key(chunk) && !state.lost.contains(chunk) && !self.unverified.contains(*chunk)
         };
         for chunk in recorded().into_iter().filter(is_good) {
-            self.presence.insert(chunk);
+            if self.presence.insert(chunk) {
+                self.check.note_unknown();
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::error::ReadError;
 use crate::cache::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
+use crate::cache::integrity::verifier::Checks;
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::cache::quota::policy::{Use, place};
 use crate::cache::quota::{Quota, Recency};
@@ -27,7 +28,7 @@ use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::{DataFile, Found};
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Version, redact};
-use crate::origin::Logins;
+use crate::origin::{Content, Logins};
 use crate::util::events;
 use crate::util::plural::{count, verb};
 
@@ -56,6 +57,8 @@ pub(crate) struct VersionStore {
     pub is_fallback: bool,
     /// The login with which each URL is requested.
     pub logins: Logins,
+    /// The files to compare with published hashes.
+    pub checks: Checks,
 }
 
 impl VersionStore {
@@ -91,6 +94,7 @@ impl VersionStore {
             version: version.clone(),
             modified,
             presence: Arc::clone(&cached_file.presence),
+            rejected: cached_file.check.shown(),
             cached_file,
             memory: None,
         };
@@ -116,6 +120,22 @@ impl VersionStore {
             rank: self.quota.moment(0).clock,
         };
         self.record_contents(&settled.cached_file, record);
+        Ok(settled)
+    }
+
+    /// Opens a version of this content, and takes over the result of an earlier check.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(crate) fn open_for(
+        &self,
+        content: &Content,
+        chunk: ChunkSize,
+        version: &Version,
+        modified: Option<SystemTime>,
+    ) -> Result<Settled, ReadError> {
+        let settled = self.open(content.url(), chunk, version, modified)?;
+        self.recall_check(content, &settled);
         Ok(settled)
     }
 
@@ -328,7 +348,7 @@ impl VersionStore {
     /// has failed since the mount began.
     pub(crate) fn hold_for_kernel(&self, entry: &CacheEntry) -> Option<Hold> {
         let settled = entry.settled()?;
-        if self.disk_health.has_disk_failed() || self.index.has_failed() {
+        if self.disk_health.has_disk_failed() || self.index.has_failed() || self.awaits_check(&entry.content, settled) {
             return None;
         }
         let hold = settled.cached_file.hold_if_complete()?;
@@ -417,8 +437,10 @@ impl VersionStore {
             return Ok(());
         }
         let (this, shared, version) = (Arc::clone(self), Arc::clone(entry), version.clone());
-        let opening = tokio::task::spawn_blocking(move || this.open(shared.url(), shared.chunk, &version, modified));
-        entry.settle(opening.await??);
+        let opening =
+            tokio::task::spawn_blocking(move || this.open_for(&shared.content, shared.chunk, &version, modified));
+        let settled = entry.settle(opening.await??);
+        self.checks.consider(entry, settled);
         Ok(())
     }
 }

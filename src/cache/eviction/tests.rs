@@ -61,6 +61,7 @@ fn parts(folder: &Path, size: u64) -> VersionStore {
         has_holes: true,
         is_fallback: false,
         logins: crate::origin::Logins::default(),
+        checks: Default::default(),
     }
 }
 

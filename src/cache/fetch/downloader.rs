@@ -112,7 +112,7 @@ impl Fetch {
                 continue;
             }
             let before = reached;
-            let RoutePermit { permit, tier } = retries.permit(&self.job, reached).await;
+            let RoutePermit { permit, tier } = retries.permit(&self.job, reached).await?;
             let asked = Instant::now();
             let health = downloader.client.health_of(entry.url());
             let traffic = health.traffic();
@@ -219,6 +219,10 @@ impl Fetch {
         if tier.is_none() {
             job.manager
                 .report(|scheduler| scheduler.answered(job.order.id, &origin));
+        }
+        if let Some(settled) = entry.settled() {
+            let sender = tier.map_or(entry.url(), |tier| &tier.url);
+            settled.cached_file.check.note_contributor(sender);
         }
         let (answered, from) = (Instant::now(), position.offset());
         // Time spent waiting for a connection is not the server's.

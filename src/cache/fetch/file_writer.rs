@@ -153,6 +153,7 @@ fn write(
             record(versions, settled, chunk, checksum);
         });
     }
+    versions.checks.consider(entry, settled);
     Ok(())
 }
 

@@ -87,6 +87,9 @@ impl ReadAt {
             }
             Err(error) => return Step::Failed(error),
         }
+        if self.reader.entry().is_rejected() {
+            return Step::Failed(ReadError::Rejected);
+        }
         loop {
             let span = match self.found.take() {
                 Some(span) => span,

@@ -188,6 +188,14 @@ UPDATE remote_files SET used = confirmed;
 ALTER TABLE remote_files ADD COLUMN listed TEXT;
 ALTER TABLE remote_files ADD COLUMN ino INTEGER;
 ",
+    r"
+-- The published hash that all chunks together were found to have: `sha-256:` and hexadecimal digits. NULL until they are compared.
+ALTER TABLE cache_entries ADD COLUMN verified TEXT;
+DROP TRIGGER chunk_forgotten;
+CREATE TRIGGER chunk_forgotten AFTER DELETE ON cache_chunks BEGIN
+    UPDATE cache_entries SET chunks_present = chunks_present - 1, verified = NULL WHERE entry_id = OLD.entry_id;
+END;
+",
 ];
 
 /// Pages of 4 KiB after which SQLite moves its log into the database.

@@ -18,6 +18,7 @@ use crate::cache::fetch::downloader::ChunkDownloader;
 use crate::cache::fetch::file_writer;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::Limits;
+use crate::cache::integrity::verifier::Verifier;
 use crate::cache::sharing::DirLock;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::disk_health::DiskHealth;
@@ -130,8 +131,14 @@ impl Cache {
     fn hold(&self, dir_lock: DirLock, config: &CacheConfig) -> Result<(), CacheError> {
         let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.idle_files));
         let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
+        let verifier = Verifier::start(Arc::clone(self.versions()), self.downloader.client.clone());
+        let _verifier = verifier.map_err(|error| no_thread(config, &error))?;
         // A cache has one directory.
-        let _ = self.occupied.set(OpenFolder { dir_lock, _evictor });
+        let _ = self.occupied.set(OpenFolder {
+            dir_lock,
+            _evictor,
+            _verifier,
+        });
         Ok(())
     }
 
@@ -167,6 +174,6 @@ fn closing(idle_files: &Arc<IdleFiles>) -> impl Fn() + Send + Sync + use<> {
 fn no_thread(config: &CacheConfig, error: &std::io::Error) -> CacheError {
     CacheError::Folder {
         path: config.folder.display().to_string(),
-        reason: format!("can't start a file-writer thread: {error}"),
+        reason: format!("can't start a thread: {error}"),
     }
 }

@@ -25,6 +25,7 @@ use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
 use crate::cache::facade::Cache;
 use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
+use crate::cache::integrity::verifier::Checks;
 use crate::cache::quota::{self, Quota};
 use crate::cache::sharing::{DirLock, counted};
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
@@ -118,6 +119,7 @@ impl Folder {
             restoring: Mutex::default(),
             disk_health,
             logins: config.logins.clone(),
+            checks: Checks::default(),
         };
         Ok((dir_lock, Arc::new(versions)))
     }
@@ -151,6 +153,7 @@ impl VersionStore {
             restoring: Mutex::default(),
             disk_health,
             logins: config.logins.clone(),
+            checks: Checks::default(),
         }))
     }
 }

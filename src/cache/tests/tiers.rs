@@ -32,7 +32,7 @@ impl ChunkTier for Nearby {
         Box::pin(async move {
             let known = match expected {
                 Expected::Version(version, _) => Some(version),
-                Expected::Listed(_) => None,
+                Expected::Hashed(_) | Expected::Listed(_) => None,
             };
             let bytes = bytes.start..bytes.end.min(self.has.lock().end);
             match self.client.range(candidate, bytes, known).await? {

@@ -12,6 +12,7 @@ use super::remote_file::RemoteFile;
 use super::remote_file::state::Successor;
 use super::snapshot::{self, Child};
 use crate::http::Version;
+use crate::origin::Published;
 use crate::source::Entries;
 use crate::vfs::error::TreeError;
 
@@ -86,6 +87,11 @@ impl Node {
             Kind::Directory(directory) => directory.url.clone(),
             Kind::File(file) => Some(file.url()),
         }
+    }
+
+    /// What its source publishes of this file besides its size and date.
+    pub(crate) fn published(&self) -> Option<&Published> {
+        self.file()?.published().map(Arc::as_ref)
     }
 
     /// The attributes as known now.

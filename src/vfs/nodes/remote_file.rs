@@ -167,7 +167,7 @@ impl RemoteFile {
     }
 
     /// What its source publishes of it.
-    fn published(&self) -> Option<&Arc<Published>> {
+    pub(super) fn published(&self) -> Option<&Arc<Published>> {
         self.context.published(&self.rest)
     }
 
@@ -311,7 +311,7 @@ impl RemoteFile {
             return false;
         }
         let entry = self.live_entry();
-        entry.is_some_and(|entry| entry.is_changed()) || self.is_succeeded()
+        entry.is_some_and(|entry| entry.is_changed()) || self.is_rejected() || self.is_succeeded()
     }
 
     /// Whether a newer listing's size and date at this position can be true of this version.
@@ -465,11 +465,15 @@ impl RemoteFile {
     /// The version whose bytes were read under this node, if any were. The kernel may still cache them.
     pub(in crate::vfs) fn shown(&self) -> Option<Known> {
         let shown = self.look(|state| state.shown().cloned());
-        shown.map(|Confirmed { version, modified, at }| Known {
-            version,
-            modified,
-            at: Some(at),
-        })
+        shown.map(
+            |Confirmed {
+                 version, modified, at, ..
+             }| Known {
+                version,
+                modified,
+                at: Some(at),
+            },
+        )
     }
 
     /// The open entry, if its version was confirmed within `ttl`, or is unknown because the first range is still in
@@ -497,6 +501,11 @@ impl RemoteFile {
                 state.shown = Some(Arc::clone(entry.confirmed()));
             }
         });
+    }
+
+    /// Whether the bytes that were read under this node turned out not to be the file's.
+    fn is_rejected(&self) -> bool {
+        self.look(|state| state.shown().is_some_and(|shown| shown.rejected.is_set()))
     }
 
     /// Notes the node that a later listing has in its place. The listing may differ although the version is the same.

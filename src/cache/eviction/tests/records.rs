@@ -146,6 +146,7 @@ fn chunk_replaced_during_verify_is_not_damage() {
                 cached_file: other,
                 version: settled.version.clone(),
                 modified: None,
+                rejected: Default::default(),
                 memory: None,
             };
             disk.after_next_read(move || {

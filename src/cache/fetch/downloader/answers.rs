@@ -141,6 +141,7 @@ impl RangeRequests {
         let entry = &job.order.entry;
         let settled = entry.settled();
         let expected = match settled {
+            Some(settled) if entry.content.is_hashed() => Expected::Hashed(settled.size()),
             Some(settled) => Expected::Version(&settled.version, settled.modified),
             None => Expected::Listed((!self.hint_is_wrong).then_some(entry.size_hint())),
         };

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::fetch_job::FetchJob;
 use super::route::{RoutePermit, Routes, TierUrl};
+use crate::cache::error::ReadError;
 use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
 use crate::origin::{FailureAttribution, Health, Permit, Retry};
@@ -57,7 +58,10 @@ impl FetchRetries {
     }
 
     /// Waits until an origin that has the bytes from `reached` on may be asked.
-    pub(super) async fn permit(&mut self, job: &FetchJob, reached: u64) -> RoutePermit {
+    ///
+    /// # Errors
+    /// [`ReadError::Rejected`] if there is none left.
+    pub(super) async fn permit(&mut self, job: &FetchJob, reached: u64) -> Result<RoutePermit, ReadError> {
         let health = self.failed_target.take();
         let health = health.unwrap_or_else(|| job.downloader.client.health_of(job.order.entry.url()));
         let bytes = job.rest_from(reached);

@@ -5,6 +5,8 @@
 //!   is known to be down while another one has the bytes.
 //! - At the end of each pause a separate probe finds out whether the origin is back ([`Health`]). A
 //!   server that never answers would otherwise delay the reader by `--timeout` each time.
+//! - A URL whose bytes contradicted the published hash of the file is left out for a while. If no other is left, the
+//!   fetch fails.
 //! - If no origin is well, the fetch asks the first one that may be asked.
 
 use std::future::poll_fn;
@@ -16,6 +18,7 @@ use std::task::Poll;
 use url::Url;
 
 use super::fetch_job::ChunkDownloader;
+use crate::cache::error::ReadError;
 use crate::origin::{ChunkTier, Content, Health, Permit};
 
 /// Permission to ask for a file at one place.
@@ -76,7 +79,15 @@ impl Routes<'_> {
 
     /// Waits until these bytes may be asked for: at the file's own URL, where `own` is the health of
     /// the origin that it leads to, or of a tier. A `detour` asks all tiers first.
-    pub(super) async fn permit_to_ask(&self, bytes: &Range<u64>, own: Arc<Health>, is_detour: bool) -> RoutePermit {
+    ///
+    /// # Errors
+    /// [`ReadError::Rejected`] if all URLs have sent wrong bytes.
+    pub(super) async fn permit_to_ask(
+        &self,
+        bytes: &Range<u64>,
+        own: Arc<Health>,
+        is_detour: bool,
+    ) -> Result<RoutePermit, ReadError> {
         let tiers = self.tiers(bytes);
         let is_before = |tier: &&TierUrl| is_detour || tier.tier.is_asked_first();
         let at = tiers.iter().take_while(is_before).count();
@@ -85,13 +96,15 @@ impl Routes<'_> {
             tier: Some(tier),
         };
         let mut options: Vec<_> = tiers.into_iter().map(option).collect();
-        options.insert(
-            at,
-            RouteOption {
+        if !self.is_own_left_out() {
+            let own = RouteOption {
                 health: own,
                 tier: None,
-            },
-        );
+            };
+            options.insert(at, own);
+        } else if options.is_empty() {
+            return Err(ReadError::Rejected);
+        }
 
         let mut probes = Vec::new();
         for option in &options {
@@ -99,16 +112,21 @@ impl Routes<'_> {
                 Some(permit) if permit.is_probe() => probes.push(option.with(permit)),
                 Some(permit) => {
                     probes.into_iter().for_each(|probe| self.find_out(probe));
-                    return option.with(permit);
+                    return Ok(option.with(permit));
                 }
                 None => {}
             }
         }
         if !probes.is_empty() {
             // The other permits are left to later fetches.
-            return probes.swap_remove(0);
+            return Ok(probes.swap_remove(0));
         }
-        first_of(&options).await
+        Ok(first_of(&options).await)
+    }
+
+    /// Returns true if the file's own URL has sent wrong bytes.
+    fn is_own_left_out(&self) -> bool {
+        self.content.is_hashed() && self.downloader.client.is_left_out(self.content.url())
     }
 
     /// Probes whether an origin that has the file is back, in a task beside the readers.

@@ -16,6 +16,7 @@ use crate::cache::index::dates::date;
 use crate::cache::index::rows::EntryRow;
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::http::{Validator, Version};
+use crate::origin::Hash;
 use crate::util::events;
 
 /// The recorded state of an entry.
@@ -144,6 +145,21 @@ impl ChunkIndex {
             |err| log::warn!(event = events::INDEX_READ_FAILED; "cache index: {err}; treating the file as not cached"),
         )
         .ok()
+    }
+
+    /// The published hash that a complete entry was found to have. `None` also if that can't be read.
+    pub fn verified(&self, key: &EntryKey) -> Option<Hash> {
+        if !self.writer.sync_soon(key.as_str()) {
+            return None;
+        }
+        let read = self.connections.read(|reader| {
+            let mut query =
+                reader.prepare_cached("SELECT verified FROM cache_entries WHERE entry_key = ?1 AND complete")?;
+            query
+                .query_row([key.as_str()], |row| row.get::<_, Option<String>>(0))
+                .optional()
+        });
+        Hash::from_labelled(&read.ok()???)
     }
 
     /// Bytes of the recorded chunks, at most (a file's short last chunk counts as whole).

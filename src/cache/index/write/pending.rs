@@ -16,6 +16,7 @@ impl Record {
             | Record::Recount { key }
             | Record::Trust { key }
             | Record::Doubt { key }
+            | Record::Verified { key, .. }
             | Record::ForgetChunks { key, .. }
             | Record::Use { key, .. }
             | Record::Forget { key } => [Some(key.as_str()), None],

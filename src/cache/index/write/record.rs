@@ -4,6 +4,7 @@
 use super::catalog_update::CatalogUpdate;
 use crate::cache::index::rows::{EntryRow, JobRow, PinRow};
 use crate::cache::key::{EntryKey, UrlKey};
+use crate::origin::Hash;
 
 /// A change to record.
 #[derive(Debug, Clone)]
@@ -47,6 +48,14 @@ pub enum Record {
     Doubt {
         /// The entry.
         key: EntryKey,
+    },
+    /// The bytes of the complete entry have this hash, as its source publishes; or that is not known any more. Ignored
+    /// if the entry is not complete, and void when a chunk is forgotten.
+    Verified {
+        /// The entry.
+        key: EntryKey,
+        /// The hash.
+        hash: Option<Hash>,
     },
     /// Chunks whose bytes are gone, wrong, or about to be evicted.
     ForgetChunks {

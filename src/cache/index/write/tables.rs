@@ -14,6 +14,7 @@ use crate::cache::index::connections::Connections;
 use crate::cache::index::dates::seconds;
 use crate::cache::index::rows::FileRow;
 use crate::cache::index::state;
+use crate::origin::Hash;
 use crate::util::clock;
 
 /// Commits a batch of records durably, all or none.
@@ -153,6 +154,11 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
             connection
                 .prepare_cached("UPDATE cache_entries SET epoch = ?2 WHERE entry_key = ?1")?
                 .execute(params![key.as_str(), SUSPECT])?;
+        }
+        Record::Verified { key, hash } => {
+            connection
+                .prepare_cached("UPDATE cache_entries SET verified = ?2 WHERE entry_key = ?1 AND complete")?
+                .execute(params![key.as_str(), hash.as_ref().map(Hash::labelled)])?;
         }
         Record::Forget { key } => {
             connection

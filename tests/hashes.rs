@@ -1,0 +1,169 @@
+//! Published hashes: bytes that contradict what the source of a file publishes of it are not kept.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use fetchfs::internals::events;
+use rusqlite::Connection;
+
+use crate::common::files::{errno_of, open_direct, read_direct, sha256, sha256_of};
+use crate::common::{Mount, wait_until};
+use crate::origin::{Content, Origin};
+
+const MIB: u64 = 1 << 20;
+
+/// The hexadecimal SHA-256 of a content.
+fn digits(content: &Content) -> String {
+    sha256_of(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A Metalink of one file `f` with this content, at these URLs.
+fn metalink(content: &Content, urls: &[String]) -> String {
+    let urls: String = urls.iter().map(|url| format!("<url>{url}</url>")).collect();
+    format!(
+        "<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\"><file name=\"f\"><size>{}</size>\n\
+         <hash type=\"md5\">00000000000000000000000000000000</hash>\n\
+         <hash type=\"sha-256\">{}</hash>{urls}</file></metalink>",
+        content.size(),
+        digits(content)
+    )
+}
+
+/// A server with a file `/f` of this content, and the file's URL.
+fn server(content: &Content) -> (Origin, String) {
+    let origin = Origin::start();
+    origin.add("/f", content.clone());
+    let url = origin.url("/f");
+    (origin, url)
+}
+
+/// What the index records of a checked file.
+fn verified(mount: &Mount) -> Option<String> {
+    let index = Connection::open(mount.cache().join("index.db")).expect("the index");
+    let sql = "SELECT max(verified) FROM cache_entries";
+    index.query_row(sql, [], |row| row.get(0)).expect("a row")
+}
+
+fn getxattr(path: &Path, name: &str) -> io::Result<String> {
+    let (path, name) = (
+        CString::new(path.as_os_str().as_bytes()).expect("no zero"),
+        CString::new(name).expect("no zero"),
+    );
+    let mut value = vec![0; 256];
+    // SAFETY: both are strings with a zero at the end, and the buffer has the given length.
+    let len = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    Ok(String::from_utf8_lossy(&value[..len]).into_owned())
+}
+
+/// The names of the extended attributes.
+fn listxattr(path: &Path) -> Vec<String> {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("no zero");
+    let mut names = vec![0; 4096];
+    // SAFETY: the path has a zero at the end, and the buffer has the given length.
+    let len = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let names = &names[..usize::try_from(len).expect("no error")];
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+/// The first URL of a Metalink has other bytes than the hash says. They are dropped when the file is complete, and what
+/// opens it then reads the next URL, whose date differs. The result is recorded over a crash.
+#[test]
+fn file_with_a_wrong_hash_is_read_from_the_next_url() {
+    let (right, wrong) = (Content::noise(5 * MIB + 1, 1), Content::noise(5 * MIB + 1, 2));
+    let ((_liar, lying), (honest, url)) = (server(&wrong), server(&right));
+    honest.add("/x.meta4", metalink(&right, &[lying.clone(), url]).as_str());
+    let mut mount = Mount::of(&honest.url("/x.meta4")).with("--attr-ttl", "1h").start();
+    let path = mount.path("f");
+    let before = open_direct(&path);
+    // What is read before the end can't be checked.
+    let _ = sha256(&path);
+    mount.wait_for_event_with(events::HASH_MISMATCH, &lying, 1);
+    // An open file does not go on with other bytes than it began with.
+    wait_until("errors", || read_direct(&before, 0, 4096).is_err());
+    assert_eq!(errno_of(read_direct(&before, 0, 4096)), libc::EIO);
+    assert_eq!(sha256(&path), sha256_of(&right));
+    let hash = format!("sha-256:{}", digits(&right));
+    wait_until("the check", || verified(&mount).as_ref() == Some(&hash));
+    mount.kill();
+    mount.add_option("--offline", "");
+    mount.start();
+    assert_eq!(sha256(&path), sha256_of(&right));
+    assert_eq!(verified(&mount), Some(hash), "it is not void");
+}
+
+#[test]
+fn file_without_another_url_is_an_error() {
+    let (right, wrong) = (Content::noise(MIB, 3), Content::noise(MIB, 4));
+    let (liar, lying) = server(&wrong);
+    liar.add("/l.txt", format!("{lying}\tf\t{MIB}\t{}\n", digits(&right)).as_str());
+    let mount = Mount::of(&liar.url("/l.txt")).with("--attr-ttl", "1h").start();
+    let path = mount.path("f");
+    let _ = fs::read(&path);
+    mount.wait_for_event_with(events::HASH_MISMATCH, &digits(&right), 1);
+    let read = || fs::read(&path).map(|bytes| bytes.len());
+    wait_until("an error", || read().is_err());
+    let mark = liar.log().mark();
+    assert_eq!(errno_of(read()), libc::EIO);
+    assert!(liar.log().since(mark).data("/f").is_empty(), "it is not asked again");
+    assert_eq!(mount.events_with(events::HASH_MISMATCH, &digits(&wrong)), 1);
+}
+
+/// What was cached while no hash was known is checked when one is.
+#[test]
+fn cached_file_is_checked_when_its_hash_is_published() {
+    let (right, wrong) = (Content::noise(2 * MIB, 5), Content::noise(2 * MIB, 6));
+    let (liar, lying) = server(&wrong);
+    liar.add("/plain.txt", format!("{lying}\tf\t{}\n", 2 * MIB).as_str());
+    let list = format!("{lying}\tf\t{}\t{}\n", 2 * MIB, digits(&right));
+    liar.add("/hashed.txt", list.as_str());
+    let mut mount = Mount::start_of(&liar.url("/plain.txt"));
+    assert_eq!(sha256(&mount.path("f")), sha256_of(&wrong));
+    assert_eq!(
+        getxattr(&mount.path("f"), "user.fetchfs.sha256").map_err(|error| error.raw_os_error()),
+        Err(Some(libc::ENODATA))
+    );
+    mount.unmount();
+    assert_eq!(verified(&mount), None);
+    let cache = mount.cache();
+    let hashed = Mount::of(&liar.url("/hashed.txt"))
+        .with("--cache-dir", &cache.display().to_string())
+        .start();
+    let _ = fs::read(hashed.path("f"));
+    hashed.wait_for_event(events::HASH_MISMATCH, 1);
+}
+
+#[test]
+fn published_sha256_is_an_extended_attribute() {
+    let content = Content::noise(1000, 7);
+    let (origin, url) = server(&content);
+    origin.add("/plain", "x");
+    let list = format!("{url}\tf\t1000\t{}\n{}\n", digits(&content), origin.url("/plain"));
+    origin.add("/l.txt", list.as_str());
+    let mount = Mount::of(&origin.url("/l.txt")).with("--attr-ttl", "1h").start();
+    let (file, plain) = (mount.path("f"), mount.path("plain"));
+    for path in [&file, &plain] {
+        fs::metadata(path).expect("to stat");
+    }
+    let mark = origin.log().mark();
+    assert_eq!(
+        getxattr(&file, "user.fetchfs.sha256").expect("a value"),
+        digits(&content)
+    );
+    assert_eq!(listxattr(&file), ["user.fetchfs.sha256"]);
+    assert!(listxattr(&plain).is_empty() && listxattr(&mount.root()).is_empty());
+    for (name, errno) in [
+        ("user.fetchfs.sha256", libc::ENODATA),
+        ("user.other", libc::ENODATA),
+        // After this errno `ls -l` asks no other file.
+        ("security.selinux", libc::EOPNOTSUPP),
+    ] {
+        let error = getxattr(&plain, name).expect_err("no value");
+        assert_eq!(error.raw_os_error(), Some(errno), "{name}");
+    }
+    assert!(origin.log().since(mark).0.is_empty(), "it costs no request");
+}
