@@ -20,6 +20,7 @@ mod churn;
 mod common;
 mod config_file;
 mod control;
+mod cookies;
 mod crash;
 mod data_listings;
 mod disk_failures;

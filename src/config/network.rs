@@ -128,6 +128,8 @@ pub(super) struct NetworkArgs {
     pub(super) password_file: Option<PathBuf>,
 
     /// Take user names and passwords from ~/.netrc, or from $NETRC
+    ///
+    /// An entry is used for the sources' servers, and for a login host that they redirect to.
     #[arg(long, help_heading = "Login")]
     pub(super) netrc: bool,
 
@@ -157,6 +159,13 @@ pub(super) struct NetworkArgs {
     /// Cookie file in Netscape's format; each cookie is sent only to its own hosts
     #[arg(long, value_name = "FILE", help_heading = "Login")]
     pub(super) cookie_file: Option<PathBuf>,
+
+    /// Do not keep the cookies that servers set
+    ///
+    /// They are kept in memory until the mount ends, and sent to the hosts that they are for. Those of --cookie-file are
+    /// sent in any case.
+    #[arg(long, help_heading = "Login")]
+    pub(super) no_cookies: bool,
 
     /// Trust the CA certificates in this PEM file, in addition to the system's
     #[arg(long, value_name = "FILE", help_heading = "TLS")]

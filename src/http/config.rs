@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
-use super::{AccessConfig, CookieJar, Secret, redact};
+use super::{AccessConfig, CookieConfig, Secret, redact};
 
 /// A source and its mirrors.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -52,8 +52,8 @@ pub struct HttpConfig {
     pub tls: TlsConfig,
     /// The credentials for the sources' servers. Default: none.
     pub access: AccessConfig,
-    /// Cookies, each sent only to its own hosts. Default: none.
-    pub cookies: CookieJar,
+    /// Cookies, each sent only to its own hosts. Default: those that servers set.
+    pub cookies: CookieConfig,
     /// Mirrors of the source. Default: none.
     pub mirrors: MirrorConfig,
 }
@@ -138,7 +138,7 @@ impl Default for HttpConfig {
             protocol: Protocol::default(),
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
-            cookies: CookieJar::default(),
+            cookies: CookieConfig::default(),
             mirrors: MirrorConfig::default(),
         }
     }

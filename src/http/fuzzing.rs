@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::{
-    CookieJar, Netrc, auth,
+    CookieConfig, CookieFile, CookieJar, Netrc, auth,
     response::{
         head::AnswerHead,
         location,
@@ -77,7 +77,10 @@ pub fn location(bytes: &[u8]) {
 
 /// A cookie file, and which cookies are sent where.
 pub fn cookies(text: &str) {
-    let Ok(jar) = CookieJar::parse(text) else { return };
+    let Ok(file) = CookieFile::parse(text, None) else {
+        return;
+    };
+    let jar = CookieJar::new(&CookieConfig { file, keeps: true });
     for url in [
         "http://a.example/",
         "https://www.a.example/b/c",
@@ -91,7 +94,7 @@ pub fn cookies(text: &str) {
 
 /// A netrc file.
 pub fn netrc(text: &str) {
-    if let Ok(netrc) = Netrc::parse(text) {
+    if let Ok(netrc) = Netrc::parse(text, None) {
         let _ = (netrc.login("a", None), netrc.login("b", Some("u")));
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
 pub use config::HttpConfig;
 pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, TlsConfig};
 pub(crate) use connect::SetupError;
-pub(crate) use cookies::{CookieError, CookieJar};
+pub(crate) use cookies::{CookieConfig, CookieError, CookieFile, CookieJar};
 pub(crate) use error::{HttpError, HttpErrorKind, NO_STATUS};
 pub(crate) use origin::MOST_ORIGINS;
 pub use origin::Origin;

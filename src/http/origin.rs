@@ -40,6 +40,16 @@ impl Origin {
         })
     }
 
+    /// The name or address.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns true if connections to it are encrypted.
+    pub(crate) fn is_https(&self) -> bool {
+        self.scheme == "https"
+    }
+
     /// The origin of URLs without an origin, and of those beyond [`MOST_ORIGINS`].
     pub fn nowhere() -> Origin {
         Origin {

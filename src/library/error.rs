@@ -179,9 +179,16 @@ impl From<anyhow::Error> for Error {
                 ErrorKind::InvalidInput
             }
             (None, Some(_), _) => ErrorKind::Mount,
-            (None, None, Some(TopError::Source(error) | TopError::Login(error) | TopError::Proxied(error))) => {
-                kind_of_source(error.kind())
-            }
+            (
+                None,
+                None,
+                Some(
+                    TopError::Source(error)
+                    | TopError::Login(error)
+                    | TopError::LoginHost(error)
+                    | TopError::Proxied(error),
+                ),
+            ) => kind_of_source(error.kind()),
             (None, None, Some(TopError::SameName(_) | TopError::NoName(_))) => ErrorKind::InvalidInput,
             (None, None, None) => ErrorKind::System,
         };

@@ -16,7 +16,7 @@ use crate::http::{Login, Protocol, ProxyChoice, Secret, TokenSource};
 /// A login, a token and headers are for one server: that of the first URL that is opened or mounted with this cache. URLs
 /// of another server are refused then. A program that reads from several servers with different credentials opens several
 /// caches, which may share a folder. For servers that only redirect, nothing is needed: no redirect target receives
-/// credentials.
+/// credentials, except the host of an entry in the [netrc file](Self::netrc_file), its own login.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), fetchfs::Error> {
@@ -103,6 +103,16 @@ impl CacheBuilder {
     /// Default: none.
     pub fn cookie_file(mut self, path: impl Into<PathBuf>) -> CacheBuilder {
         self.files.cookies = Some(path.into());
+        self
+    }
+
+    /// Whether the cookies that servers set are kept, in memory, and sent to the hosts that they are for. Those of
+    /// [`cookie_file`](Self::cookie_file) are sent in any case.
+    ///
+    /// Default: on.
+    #[doc(alias = "cookie_store")]
+    pub fn keep_cookies(mut self, is_wanted: bool) -> CacheBuilder {
+        self.config.http.cookies.keeps = is_wanted;
         self
     }
 
@@ -221,7 +231,7 @@ impl CacheBuilder {
             self.config.http.access.netrc = read_netrc(path).map_err(invalid)?;
         }
         if let Some(path) = &self.files.cookies {
-            self.config.http.cookies = read_cookies(path).map_err(invalid)?;
+            self.config.http.cookies.file = read_cookies(path).map_err(invalid)?;
         }
         Ok(())
     }

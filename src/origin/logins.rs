@@ -5,6 +5,10 @@
 //! password, or the token, of headers, cookies and the client certificate. For what is renewed by itself (a token's
 //! file or command, a certificate), its path or command counts.
 //!
+//! **Cookies that servers set do not count**: they follow from the login, or from none, and each session has others. A
+//! server may also redirect to a login host, whose login then decides what is sent. So a netrc file or cookie file with
+//! entries for other hosts counts by its path.
+//!
 //! **A key does not reveal the secret.** It is a slow hash, cut to 8 bytes: 65,536 rounds for each guess.
 
 use std::{collections::HashMap, fmt, fmt::Write, sync::Arc};
@@ -89,8 +93,15 @@ impl Client {
                 let _ = writeln!(text, "certificate\0{}", certificate.display());
             }
         }
-        for (name, value) in transport.config.cookies.of_host(url) {
+        for (name, value) in transport.config.cookies.file.of_host(url) {
             let _ = writeln!(text, "cookie\0{name}\0{value}");
+        }
+        // Logins at other hosts, which a redirect may lead to.
+        if let Some(path) = transport.access.netrc_for_others(url) {
+            let _ = writeln!(text, "netrc\0{}", path.display());
+        }
+        if let Some(path) = transport.config.cookies.file.path_if_for_others(url) {
+            let _ = writeln!(text, "cookie file\0{}", path.display());
         }
         text
     }

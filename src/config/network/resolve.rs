@@ -13,7 +13,8 @@ use super::values::{self, header, read};
 use crate::config::paths::{absolute, home};
 use crate::config::source;
 use crate::http::{
-    AccessConfig, HttpConfig, Login, MirrorConfig, Netrc, Origin, Protocol, ProxyChoice, Secret, TlsConfig, TokenSource,
+    AccessConfig, CookieConfig, HttpConfig, Login, MirrorConfig, Netrc, Origin, Protocol, ProxyChoice, Secret,
+    TlsConfig, TokenSource,
 };
 use crate::source::SourceSpec;
 
@@ -47,7 +48,10 @@ impl NetworkArgs {
                 },
                 netrc,
             },
-            cookies: cookies.unwrap_or_default(),
+            cookies: CookieConfig {
+                file: cookies.unwrap_or_default(),
+                keeps: !self.no_cookies,
+            },
             mirrors,
             tls: TlsConfig {
                 ca_cert: self.ca_cert.map(absolute).transpose()?,

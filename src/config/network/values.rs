@@ -5,7 +5,7 @@ use std::path::Path;
 use reqwest::header::{HeaderName, HeaderValue};
 
 use super::error::NetworkError;
-use crate::http::{CookieJar, Netrc};
+use crate::http::{CookieFile, Netrc};
 
 /// Headers that only fetchfs itself can set correctly.
 const OWN_HEADERS: [&str; 9] = [
@@ -49,7 +49,8 @@ pub(crate) fn check_user_agent(name: &str) -> Result<(), NetworkError> {
 /// # Errors
 /// If it can't be read, or is malformed.
 pub(crate) fn netrc(path: &Path) -> Result<Netrc, NetworkError> {
-    Netrc::parse(&read("the netrc file", path)?).map_err(|error| NetworkError::Netrc {
+    let text = read("the netrc file", path)?;
+    Netrc::parse(&text, std::path::absolute(path).ok()).map_err(|error| NetworkError::Netrc {
         path: path.to_owned(),
         error,
     })
@@ -59,8 +60,9 @@ pub(crate) fn netrc(path: &Path) -> Result<Netrc, NetworkError> {
 ///
 /// # Errors
 /// If it can't be read, or is malformed.
-pub(crate) fn cookies(path: &Path) -> Result<CookieJar, NetworkError> {
-    CookieJar::parse(&read("--cookie-file", path)?).map_err(|error| NetworkError::Cookies {
+pub(crate) fn cookies(path: &Path) -> Result<CookieFile, NetworkError> {
+    let text = read("--cookie-file", path)?;
+    CookieFile::parse(&text, std::path::absolute(path).ok()).map_err(|error| NetworkError::Cookies {
         path: path.to_owned(),
         error,
     })

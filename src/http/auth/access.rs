@@ -1,12 +1,12 @@
 //! The credentials of each origin, and which of them a request carries.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use reqwest::{
     Method, RequestBuilder,
-    header::{self, HeaderMap, HeaderValue},
+    header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use url::Url;
 
@@ -16,7 +16,7 @@ use super::login::Login;
 use super::netrc::Netrc;
 use super::token::{Token, TokenSource};
 use crate::http::redact::strip;
-use crate::http::{HttpErrorKind, Origin, Secret};
+use crate::http::{HttpErrorKind, MOST_ORIGINS, Origin, Secret};
 
 /// The credentials for the sources' servers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,7 +25,8 @@ pub struct AccessConfig {
     pub login: Option<Login>,
     /// Where the token comes from; takes precedence over any login.
     pub token: Option<TokenSource>,
-    /// Logins by host, for sources without token and login.
+    /// Logins by host: for sources without token and login, and for the login hosts that the sources' servers redirect
+    /// to.
     pub netrc: Netrc,
     /// Additional headers of each request.
     pub headers: HeaderMap,
@@ -47,8 +48,10 @@ pub(crate) struct Access {
     homes: Mutex<HashMap<Origin, Arc<HomeOrigin>>>,
 }
 
-/// An origin of a source.
+/// An origin that may receive credentials.
 struct HomeOrigin {
+    /// True if it is a source's. Otherwise a netrc file names its host, and it receives that login only.
+    is_source: bool,
     login: Option<Login>,
     /// How the login is sent. Never held over an await.
     scheme: Mutex<Scheme>,
@@ -95,17 +98,31 @@ impl Access {
         let Some(origin) = Origin::of(&url) else { return url };
         let written = (!user.is_empty() || password.is_some()).then(|| self.complete(user, password, &url));
         let mut homes = self.homes.lock();
-        if written.is_some() || !homes.contains_key(&origin) {
+        if written.is_some() || !homes.get(&origin).is_some_and(|home| home.is_source) {
             let login = written
                 .or_else(|| self.config.login.clone())
                 .or_else(|| self.config.netrc.login(url.host_str()?, None));
-            let scheme = Mutex::new(match url.scheme() {
-                "https" => Scheme::Basic,
-                _ => Scheme::Unasked,
-            });
-            homes.insert(origin, Arc::new(HomeOrigin { login, scheme }));
+            homes.insert(origin, Arc::new(HomeOrigin::new(login, &url, true)));
         }
         url
+    }
+
+    /// Binds the login of a netrc entry for a login host: a host that the entry names, no source has, and a server's
+    /// redirect leads to. Over http only if no source is on https: a redirect must not show a password to the network.
+    fn adopt_login_host(&self, url: &Url, homes: &mut HashMap<Origin, Arc<HomeOrigin>>) -> Option<Arc<HomeOrigin>> {
+        let (origin, host) = (Origin::of(url)?, url.host_str()?);
+        let login = self.config.netrc.login_of_machine(host)?;
+        let mut sources = homes
+            .iter()
+            .filter(|(_, home)| home.is_source)
+            .map(|(origin, _)| origin);
+        let is_refused = |source: &Origin| source.host() == host || (source.is_https() && !origin.is_https());
+        if homes.len() >= MOST_ORIGINS || sources.any(is_refused) {
+            return None;
+        }
+        let home = Arc::new(HomeOrigin::new(Some(login), url, false));
+        homes.insert(origin, Arc::clone(&home));
+        Some(home)
     }
 
     /// The login that a URL names; if it has no password, with the known one for its user.
@@ -139,11 +156,14 @@ impl Access {
         let Some(home) = self.home(url) else {
             return Ok((request, SentCredentials::Nothing));
         };
-        let request = request.headers(self.config.headers.clone());
-        if self.config.headers.contains_key(header::AUTHORIZATION) {
+        let request = match home.is_source {
+            true => request.headers(self.config.headers.clone()),
+            false => request,
+        };
+        if home.is_source && self.config.headers.contains_key(header::AUTHORIZATION) {
             return Ok((request, SentCredentials::Nothing));
         }
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token.as_ref().filter(|_| home.is_source) {
             let (token, generation) = token.current().await?;
             return Ok((
                 request.bearer_auth(token.expose()),
@@ -200,24 +220,50 @@ impl Access {
         self.home(url)?.login.clone()
     }
 
-    /// Returns true if a source is at this URL's origin, so that it may receive credentials.
+    /// The netrc file, if it names other hosts than this URL's.
+    pub(crate) fn netrc_for_others(&self, url: &Url) -> Option<&Path> {
+        self.config.netrc.path_if_for_others(url.host_str()?)
+    }
+
+    /// Returns true if a source is at this URL's origin, so that it may receive all credentials.
     pub(crate) fn is_home(&self, url: &Url) -> bool {
-        self.home(url).is_some()
+        self.home(url).is_some_and(|home| home.is_source)
+    }
+
+    /// The header of this name that the user gave for this URL's origin.
+    pub(crate) fn header_at(&self, url: &Url, name: &HeaderName) -> Option<&HeaderValue> {
+        self.config.headers.get(name).filter(|_| self.is_home(url))
     }
 
     /// Returns true if there are credentials for this URL's origin.
     pub(crate) fn logs_in_at(&self, url: &Url) -> bool {
         self.home(url).is_some_and(|home| {
-            home.login.is_some() || self.token.is_some() || self.config.headers.contains_key(header::AUTHORIZATION)
+            let has_header = || self.config.headers.contains_key(header::AUTHORIZATION);
+            home.login.is_some() || (home.is_source && (self.token.is_some() || has_header()))
         })
     }
 
     fn home(&self, url: &Url) -> Option<Arc<HomeOrigin>> {
-        self.homes.lock().get(&Origin::of(url)?).cloned()
+        let mut homes = self.homes.lock();
+        match homes.get(&Origin::of(url)?) {
+            Some(home) => Some(Arc::clone(home)),
+            None => self.adopt_login_host(url, &mut homes),
+        }
     }
 }
 
 impl HomeOrigin {
+    fn new(login: Option<Login>, url: &Url, is_source: bool) -> HomeOrigin {
+        HomeOrigin {
+            is_source,
+            login,
+            scheme: Mutex::new(match url.scheme() {
+                "https" => Scheme::Basic,
+                _ => Scheme::Unasked,
+            }),
+        }
+    }
+
     /// Adopts the scheme that a 401 asks for. Returns false if that scheme was just refused, or is not supported.
     fn choose(&self, shown: &SentCredentials, challenges: &[Challenge]) -> bool {
         let mut scheme = self.scheme.lock();

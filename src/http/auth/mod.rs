@@ -3,7 +3,8 @@
 //! Passwords, tokens and headers come from URLs that the user gave (`https://user:password@host/`), from options and
 //! from netrc files. [`Access::adopt`] is the only place that binds them to an origin. It is called for the mount's
 //! sources, never for a URL from a server. So neither a redirect nor a link in a listing can send them elsewhere
-//! (docs/semantics.md, promise 9). An adopted URL contains no credentials.
+//! (docs/semantics.md, promise 9). An adopted URL contains no credentials. One kind of login may be for a host that only
+//! a server has named: that of a netrc entry, which names the host itself (a login host of a sign-on).
 //!
 //! - Over https, the first request carries the login as Basic authentication (RFC 7617), which costs no extra round
 //!   trip.

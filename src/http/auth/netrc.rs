@@ -3,6 +3,8 @@
 //! The format is `machine HOST login USER password PASSWORD`, in any layout, with `default` for all other hosts, `#`
 //! comments, and `macdef`s, which are skipped. A value may be in double quotes, as in curl.
 
+use std::path::{Path, PathBuf};
+
 use super::login::Login;
 use crate::http::Secret;
 
@@ -10,6 +12,7 @@ use crate::http::Secret;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Netrc {
     entries: Vec<Entry>,
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +33,11 @@ pub struct NetrcError {
 }
 
 impl Netrc {
-    /// Reads a netrc file's text.
+    /// Reads a netrc file's text. `path` is where it came from.
     ///
     /// # Errors
     /// At the first unknown word. The error does not quote the word: it might be a password.
-    pub fn parse(text: &str) -> Result<Netrc, NetrcError> {
+    pub fn parse(text: &str, path: Option<PathBuf>) -> Result<Netrc, NetrcError> {
         let mut words = Words { rest: text, line: 1 };
         let mut entries: Vec<Entry> = Vec::new();
         while let Some(word) = words.next()? {
@@ -53,26 +56,43 @@ impl Netrc {
                 _ => return Err(words.error("expected machine, default, login, password, account or macdef")),
             }
         }
-        Ok(Netrc { entries })
+        Ok(Netrc { entries, path })
     }
 
     /// The first login for a host, else the default one; only of this user, if one is named.
     pub fn login(&self, host: &str, user: Option<&str>) -> Option<Login> {
         let fits = |entry: &&Entry| user.is_none_or(|user| entry.user == user);
-        let is_for = |entry: &&Entry| {
-            entry
-                .host
-                .as_deref()
-                .is_some_and(|other| other.eq_ignore_ascii_case(host))
-        };
         let entries = || self.entries.iter().filter(fits);
         let entry = entries()
-            .find(is_for)
+            .find(|entry| entry.is_for(host))
             .or_else(|| entries().find(|entry| entry.host.is_none()))?;
-        Some(Login {
-            user: entry.user.clone(),
-            password: entry.password.clone().unwrap_or_else(|| Secret::new("")),
-        })
+        Some(entry.login())
+    }
+
+    /// The first login of an entry that names this host.
+    pub(super) fn login_of_machine(&self, host: &str) -> Option<Login> {
+        self.entries.iter().find(|entry| entry.is_for(host)).map(Entry::login)
+    }
+
+    /// The file, if it names other hosts.
+    pub(super) fn path_if_for_others(&self, host: &str) -> Option<&Path> {
+        let is_other = |entry: &Entry| entry.host.is_some() && !entry.is_for(host);
+        self.path.as_deref().filter(|_| self.entries.iter().any(is_other))
+    }
+}
+
+impl Entry {
+    fn is_for(&self, host: &str) -> bool {
+        self.host
+            .as_deref()
+            .is_some_and(|other| other.eq_ignore_ascii_case(host))
+    }
+
+    fn login(&self) -> Login {
+        Login {
+            user: self.user.clone(),
+            password: self.password.clone().unwrap_or_else(|| Secret::new("")),
+        }
     }
 }
 
@@ -158,7 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn found(text: &str, host: &str, user: Option<&str>) -> Option<(String, String)> {
-        let login = Netrc::parse(text).unwrap().login(host, user)?;
+        let login = Netrc::parse(text, None).unwrap().login(host, user)?;
         Some((login.user, login.password.expose().to_owned()))
     }
 
@@ -180,7 +200,7 @@ mod tests {
 
     #[test]
     fn netrc_error_has_the_line_but_no_text() {
-        let wrong = |text| Netrc::parse(text).unwrap_err().to_string();
+        let wrong = |text| Netrc::parse(text, None).unwrap_err().to_string();
         assert!(wrong("machine a\nlogin ann\nhunter2").starts_with("line 3: expected machine"));
         assert_eq!(
             wrong("password hunter2"),

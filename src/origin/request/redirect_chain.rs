@@ -4,6 +4,8 @@
 //! each hop's own origin, so each hop is a request of its own. Its target must be http or https, user and password in
 //! the target are dropped, and Authorization is what that origin may see (RFC 9110 §15.4).
 
+use std::collections::HashSet;
+
 use reqwest::header;
 use url::Url;
 
@@ -161,9 +163,11 @@ impl Transport {
             return Err(HttpError { kind, url });
         }
         let most = self.config.max_redirects;
-        let mut metalink = None;
+        let (mut metalink, mut seen, mut is_circle) = (None, HashSet::new(), false);
         for _ in 0..=most {
             last.clone_from(&url);
+            // A second look may do: on the way, a login host has set a cookie.
+            is_circle |= !seen.insert(url.clone());
             let mut answer = self.hop(class, request, url.clone()).await?;
             // A redirector to mirrors names it, and the mirrors know nothing of it.
             metalink = metalink.or_else(|| described_by(answer.response.headers(), &url));
@@ -183,7 +187,18 @@ impl Transport {
                 Some(Err(why)) => return Err(bad(&url, why)),
             }
         }
-        Err(bad(&url, format!("more than {most} redirects; raise --max-redirects")))
+        Err(bad(
+            &url,
+            match (is_circle, self.config.cookies.keeps) {
+                (true, true) => {
+                    "its redirects lead in a circle; if it wants a login, see --netrc and --cookie-file".to_owned()
+                }
+                (true, false) => {
+                    "its redirects lead in a circle; it may need cookies, which --no-cookies turns off".to_owned()
+                }
+                (false, _) => format!("more than {most} redirects; raise --max-redirects"),
+            },
+        ))
     }
 }
 

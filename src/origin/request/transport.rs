@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     http::{
-        HttpConfig, HttpError, HttpErrorKind, SetupError,
+        CookieJar, HttpConfig, HttpError, HttpErrorKind, SetupError,
         auth::{Access, SentCredentials},
         connect::setup::Connections,
         error::{classify, ended_unanswered, is_no_http, refuses_http1},
@@ -121,6 +121,7 @@ pub(crate) struct Transport {
     connections: Connections,
     pub(crate) limits: PerOrigin<ConnectionLimit>,
     pub(crate) access: Access,
+    cookies: CookieJar,
     pub(crate) redirects: Redirects,
     pub(crate) healths: PerOrigin<Health>,
     pub(crate) file_headers: FileHeaders,
@@ -139,6 +140,7 @@ impl Transport {
             connections: Connections::new(&config)?,
             limits: PerOrigin::new(move |origin| ConnectionLimit::new(origin, most)),
             access: Access::new(config.access.clone()),
+            cookies: CookieJar::new(&config.cookies),
             config,
             redirects: Redirects::default(),
             healths: PerOrigin::new(Health::new),
@@ -222,18 +224,25 @@ impl Transport {
             let speech = self.connections.speech(url, self.access.is_home(url));
             let wire = lease.wire(speech, || self.connections.wire(speech));
             let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
-            let mut request = wire.client.request(method.clone(), self.signers.sent(method, url));
+            let request = wire.client.request(method.clone(), self.signers.sent(method, url));
             let dial = wire.begin();
-            if let Some(cookies) = self.config.cookies.header(url, SystemTime::now()) {
-                request = request.header(header::COOKIE, secret(&cookies)?);
+            let (mut request, shown) = self.access.authorize(method, url, request).await?;
+            if let Some(cookies) = self.cookies.header(url, SystemTime::now()) {
+                // One header for all of them (RFC 6265 §5.4).
+                let cookies = match self.access.header_at(url, &header::COOKIE) {
+                    Some(given) => [given.as_bytes(), b"; ", cookies.as_bytes()].concat(),
+                    None => cookies.into_bytes(),
+                };
+                request = request.headers(HeaderMap::from_iter([(header::COOKIE, secret(&cookies)?)]));
             }
-            let (request, shown) = self.access.authorize(method, url, request).await?;
             let begun = Instant::now();
             let has_body = *method != Method::HEAD;
             let (request, body) = (request.headers(asked.headers.clone()), asked.body.clone());
             let (exchange, mut lease) = exchange(lease, request, body, &dial, has_body, left).await;
             match exchange {
                 Exchange::Answered(response) => {
+                    // Also of a redirect and of a refusal: a login host sends the reader back with a cookie.
+                    self.cookies.receive(url, response.headers(), SystemTime::now());
                     let may_keep = has_body || !limit.has_body_after_head();
                     return Ok((Response::new(response, lease, begun, has_body, may_keep), shown));
                 }
@@ -297,8 +306,8 @@ impl Transport {
 }
 
 /// A header value that `Debug` does not show.
-fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
+fn secret(text: &[u8]) -> Result<HeaderValue, HttpErrorKind> {
+    let mut value = HeaderValue::from_bytes(text).map_err(|_| {
         HttpErrorKind::NoCredentials("a cookie has characters that are not allowed in a header".to_owned())
     })?;
     value.set_sensitive(true);

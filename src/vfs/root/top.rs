@@ -9,7 +9,7 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::cache::Catalog;
-use crate::http::{HttpError, HttpErrorKind, redact};
+use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::Client;
 use crate::source::{Found, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
 use crate::util::events;
@@ -94,6 +94,12 @@ pub(crate) enum TopError {
     /// The origin refused the credentials.
     #[error("can't mount {}; check the user name and password, or the token", .0)]
     Login(SourceError),
+    /// Another server than the source's wants a login, which is not to receive that of the source.
+    #[error(
+        "can't mount {}; that is not the source's own server: a login for it belongs in a netrc file, under its name \
+         (--netrc-file)", .0
+    )]
+    LoginHost(SourceError),
     /// No connection to the origin; a configured proxy may be the cause.
     #[error(
         "can't mount {}; this may be the proxy, which is set by --proxy or in the environment (http_proxy, \
@@ -110,7 +116,9 @@ pub(crate) enum TopError {
 
 impl TopError {
     fn of(error: SourceError, client: &Client, url: &Url) -> TopError {
+        let is_elsewhere = error.http().is_some_and(|error| error.url.origin() != Origin::of(url));
         match error.http().map(|error| &error.kind) {
+            Some(HttpErrorKind::Denied(401)) if is_elsewhere => TopError::LoginHost(error),
             Some(HttpErrorKind::Denied(401)) if client.logs_in_at(url) => TopError::Login(error),
             Some(kind) if kind.is_connect_failure() && client.may_use_a_proxy() => TopError::Proxied(error),
             _ => TopError::Source(error),

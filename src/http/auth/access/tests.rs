@@ -61,10 +61,10 @@ async fn a_url_without_a_login_takes_none_away() {
 async fn credentials_are_sent_only_to_the_sources() {
     let netrc = "machine a login ann password 1 machine a login bob password 2 default login any password 3";
     let access = Access::new(AccessConfig {
-        netrc: Netrc::parse(netrc).unwrap(),
+        netrc: Netrc::parse(netrc, None).unwrap(),
         ..AccessConfig::default()
     });
-    assert_eq!(sent(&access, "https://a/").await, None, "no source is there");
+    assert_eq!(sent(&access, "https://b/").await, None, "no source is there");
     access.adopt(url("https://a/"));
     access.adopt(url("https://bob@a:81/"));
     access.adopt(url("https://b/"));
@@ -81,7 +81,7 @@ async fn credentials_are_sent_only_to_the_sources() {
     let access = Access::new(AccessConfig {
         login: Some(login("ann", "4")),
         token: None,
-        netrc: Netrc::parse(netrc).unwrap(),
+        netrc: Netrc::parse(netrc, None).unwrap(),
         ..AccessConfig::default()
     });
     access.adopt(url("https://a/"));
@@ -90,6 +90,59 @@ async fn credentials_are_sent_only_to_the_sources() {
         Some("Basic YW5uOjQ="),
         "an option goes before netrc"
     );
+}
+
+/// A host that a redirect leads to receives the login of its own netrc entry, and nothing else.
+#[tokio::test]
+async fn login_host_receives_its_own_netrc_entry() {
+    let netrc =
+        "machine login.example login ann password 1 machine a login cat password 2 default login any password 3";
+    let config = AccessConfig {
+        token: Some(TokenSource::Given(Secret::new("t0k"))),
+        headers: HeaderMap::from_iter([(header::REFERER, HeaderValue::from_static("x"))]),
+        netrc: Netrc::parse(netrc, None).unwrap(),
+        ..AccessConfig::default()
+    };
+    let access = Access::new(config.clone());
+    access.adopt(url("https://a/"));
+    assert_eq!(
+        sent(&access, "https://login.example/x").await.as_deref(),
+        Some("Basic YW5uOjE=")
+    );
+    assert_eq!(
+        sent(&access, "https://login.example:8443/").await.as_deref(),
+        Some("Basic YW5uOjE=")
+    );
+    for other in [
+        "http://login.example/",
+        "https://b.login.example/",
+        "https://other.example/",
+        "https://a:81/",
+    ] {
+        assert_eq!(sent(&access, other).await, None, "{other}");
+    }
+    let login_host = url("https://login.example/x");
+    assert!(
+        !access.is_home(&login_host),
+        "it receives no header and no client certificate"
+    );
+    assert_eq!(access.header_at(&login_host, &header::REFERER), None);
+    assert!(access.header_at(&url("https://a/"), &header::REFERER).is_some());
+    // A source may be there later.
+    access.adopt(login_host.clone());
+    assert_eq!(sent(&access, login_host.as_str()).await.as_deref(), Some("Bearer t0k"));
+
+    let access = Access::new(AccessConfig { token: None, ..config });
+    access.adopt(url("http://a/"));
+    assert_eq!(
+        access.login_at(&url("http://login.example/")),
+        Some(login("ann", "1")),
+        "where nothing is encrypted; it is sent when the server asks for it"
+    );
+    for number in 0..2 * MOST_ORIGINS {
+        access.login_at(&url(&format!("https://login.example:{}/", 1000 + number)));
+    }
+    assert!(access.homes.lock().len() <= MOST_ORIGINS);
 }
 
 #[tokio::test]

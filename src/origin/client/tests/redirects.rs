@@ -68,14 +68,24 @@ async fn a_redirect_keeps_the_range() {
 
 #[tokio::test]
 async fn redirects_without_end_end() {
-    let server = Server::start(|_| says(moved("/again?token=secret"))).await;
-    let error = client().metadata(&server.url).await.unwrap_err();
-    assert!(
-        matches!(&error.kind, HttpErrorKind::BadAnswer(why) if why.contains("10 redirects")),
-        "{error}"
-    );
-    assert!(!error.to_string().contains("secret"));
-    assert_eq!(server.requests().len(), HttpConfig::default().max_redirects + 1);
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    let elsewhere = move |_: &str| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        says(moved(&format!("/{number}?token=secret")))
+    };
+    let circle = Server::start(|_| says(moved("/again?token=secret"))).await;
+    for (server, what) in [
+        (circle, "in a circle"),
+        (Server::start(elsewhere).await, "10 redirects"),
+    ] {
+        let error = client().metadata(&server.url).await.unwrap_err();
+        assert!(
+            matches!(&error.kind, HttpErrorKind::BadAnswer(why) if why.contains(what)),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("secret"));
+        assert_eq!(server.requests().len(), HttpConfig::default().max_redirects + 1);
+    }
 }
 
 /// Regression: a download site answers with a redirect to a signed link, which is valid for some minutes.
