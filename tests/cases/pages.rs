@@ -5,8 +5,9 @@ use std::path::Path;
 
 use fetchfs::internals::events;
 
+use super::versions::ask;
 use crate::common::servers::WebServer;
-use crate::common::{Mount, run};
+use crate::common::{Mount, run, wait_until};
 use crate::prefetching::fetchfs_with;
 
 /// The names in a directory, sorted.
@@ -161,7 +162,11 @@ fn javascript_pages_are_requested_in_plain_form() {
 
 #[test]
 fn pages_of_a_listing_are_followed() {
-    for (how, last) in [("rel", "GET /?from=3\n"), ("number", "GET /?page=3\n")] {
+    for (how, last) in [
+        ("rel", "GET /?from=3\n"),
+        ("number", "GET /?page=3\n"),
+        ("header", "GET /?from=4\n"),
+    ] {
         let server = WebServer::case("paged.py", &["PORT", how]);
         let mount = Mount::start_of(&server.url("/"));
         assert_eq!(
@@ -181,5 +186,35 @@ fn pages_of_a_listing_are_followed() {
             .filter(|line| line.contains("/endless/?page="))
             .count();
         assert!(endless <= 2, "{how}: {endless}");
+    }
+}
+
+/// Names are not gone because a page of their listing can't be had, and are gone when the server says so.
+#[test]
+fn failed_page_of_a_listing_takes_no_name_away() {
+    let all = ["endless", "f1", "f2", "f3", "f4", "f5", "f6"];
+    for how in ["rel", "number", "header"] {
+        let server = WebServer::case("paged.py", &["PORT", how]);
+        let mount = Mount::of(&server.url("/")).with("--attr-ttl", "0").start();
+        assert_eq!(names(&mount.root()), all, "{how}");
+        ask(&server, "POST", "/break");
+        let failed = |line: &&str| line.ends_with("=3");
+        let asked = || server.printed().lines().filter(failed).count();
+        let before = asked();
+        wait_until("the broken page to be asked for", || {
+            // What is shown while it fails is the former listing, or an error.
+            if let Ok(entries) = fs::read_dir(mount.root()) {
+                assert_eq!(entries.count(), all.len(), "{how}");
+            }
+            asked() > before
+        });
+        if let Ok(entries) = fs::read_dir(mount.root()) {
+            assert_eq!(entries.count(), all.len(), "{how}");
+        }
+        ask(&server, "POST", "/shrink");
+        wait_until("the shorter listing", || {
+            fs::read_dir(mount.root()).is_ok_and(|entries| entries.count() == all.len() - 2)
+        });
+        assert_eq!(names(&mount.root()), all[..5], "{how}");
     }
 }

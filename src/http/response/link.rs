@@ -1,4 +1,4 @@
-//! `Link`: the document that describes a file, its Metalink (RFC 6249 §3).
+//! `Link`: the document that describes a file, its Metalink (RFC 6249 §3), and the next page of a listing (RFC 8288).
 
 use reqwest::header::{self, HeaderMap};
 use url::Url;
@@ -8,15 +8,25 @@ const MOST: usize = 256;
 
 /// The URL of the Metalink that describes the file at `url`, by its response's headers. Only of http or https.
 pub(crate) fn described_by(headers: &HeaderMap, url: &Url) -> Option<Box<Url>> {
+    let is_metalink = |link: &Link| link.is("rel", "describedby") && link.is("type", "application/metalink4+xml");
+    let mut urls = targets(headers, url, is_metalink);
+    urls.find(|url| matches!(url.scheme(), "http" | "https")).map(Box::new)
+}
+
+/// The URL of the page after the one at `url`, by its response's headers: it differs in the query alone.
+pub(crate) fn next_page(headers: &HeaderMap, url: &Url) -> Option<Url> {
+    // `anchor` would make it the next page of something else (RFC 8288 §3.2).
+    let mut urls = targets(headers, url, |link| link.is("rel", "next") && !link.has("anchor"));
+    urls.find(|next| next.origin() == url.origin() && next.path() == url.path())
+}
+
+fn targets(headers: &HeaderMap, url: &Url, is_wanted: impl Fn(&Link) -> bool) -> impl Iterator<Item = Url> {
     let values = headers
         .get_all(header::LINK)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    let links = values.flat_map(links).take(MOST);
-    let of_metalinks =
-        links.filter(|link| link.is("rel", "describedby") && link.is("type", "application/metalink4+xml"));
-    let mut urls = of_metalinks.filter_map(|link| url.join(link.target).ok());
-    urls.find(|url| matches!(url.scheme(), "http" | "https")).map(Box::new)
+    let wanted = values.flat_map(links).take(MOST).filter(is_wanted);
+    wanted.filter_map(|link| url.join(link.target).ok())
 }
 
 /// One link of a header (RFC 8288 §3).
@@ -27,6 +37,10 @@ struct Link<'a> {
 }
 
 impl Link<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.params.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
     /// Returns true if the first parameter of this name has this value among those between its spaces.
     fn is(&self, name: &str, wanted: &str) -> bool {
         let param = self.params.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -125,6 +139,28 @@ mod tests {
         }
         let split = format!("<a.meta4>; pref; rel=\"describedby\"; {TYPE}");
         assert_eq!(described(&[&split]).as_deref(), Some("https://h/pub/a.meta4"));
+    }
+
+    #[test]
+    fn next_page_is_found() {
+        for (value, found) in [
+            ("<?page=2>; rel=\"next\"", Some("https://h/pub/?page=2")),
+            (
+                "<https://h/pub/?page=1>; rel=\"prev\", <https://h/pub/?page=3>; rel=\"next\", <?page=9>; rel=\"last\"",
+                Some("https://h/pub/?page=3"),
+            ),
+            ("<?page=2>; rel=\"last next\"", Some("https://h/pub/?page=2")),
+            ("<?page=2>; rel=next; anchor=\"/elsewhere\"", None),
+            (
+                "<mailto:a@h>; rel=next, </elsewhere/>; rel=next, <https://h/pub/?b>; rel=next",
+                Some("https://h/pub/?b"),
+            ),
+            ("</x>; rel=preload", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::from_static(value))]);
+            let next = next_page(&headers, &Url::parse("https://h/pub/").unwrap());
+            assert_eq!(next.map(String::from).as_deref(), found, "{value}");
+        }
     }
 
     proptest! {

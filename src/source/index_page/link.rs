@@ -87,13 +87,22 @@ impl Page {
         &self.url
     }
 
-    /// Sets a `<base href>`. One at another origin is ignored: it could give no entry.
+    /// Sets a `<base href>`. With one on another host, relative links lead there.
+    ///
+    /// One that names the page's host with another scheme or port counts by its path: it was written by a server that
+    /// does not know of the proxy before it.
     pub(super) fn set_base(&mut self, href: &str) {
-        if let Ok(base) = self.url.join(href)
-            && same_origin(&base, &self.url)
-        {
-            self.base = base;
+        let Ok(base) = self.url.join(href) else { return };
+        if !matches!(base.scheme(), "http" | "https") {
+            return;
         }
+        if base.host_str() != self.url.host_str() {
+            self.base = base;
+            return;
+        }
+        self.base = self.url.clone();
+        self.base.set_path(base.path());
+        self.base.set_query(base.query());
     }
 
     /// The URL for clients without scripts, if the page names one: `?noscript`. Only within the same directory.
@@ -625,12 +634,30 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_honoured_at_the_same_origin_only() {
+    fn a_base_is_where_relative_links_begin() {
         let mut page = page("http://host/d/index.html");
-        page.set_base("http://other/d/");
-        assert!(child(&page, "x").is_some());
+        for base in [
+            "https://host/d/",
+            "http://host:81/d/y",
+            "//you:guess@host/d/",
+            "x",
+            "data:,x",
+            "http://[",
+        ] {
+            page.set_base(base);
+            let found = child(&page, "x").map(|(_, path)| path);
+            assert_eq!(found.as_deref(), Some("/d/x"), "{base}");
+        }
         page.set_base("/");
         assert_eq!(child(&page, "x"), None);
         assert_eq!(child(&page, "d/x").map(|(name, _)| name), Some("x".into()));
+        page.set_base("http://other/d/");
+        assert!(matches!(page.resolve("x"), Link::LeftOut(_, Reason::Elsewhere)));
+        assert_eq!(child(&page, "http://host/d/x").map(|(name, _)| name), Some("x".into()));
+        page.config.external_links = true;
+        let Link::Child(found) = page.resolve("x") else {
+            panic!()
+        };
+        assert_eq!((found.url.as_str(), found.external), ("http://other/d/x", true));
     }
 }

@@ -84,7 +84,7 @@ pub(super) struct Contents {
     pub(super) marked: bool,
     /// Number of links to other pages of the same origin, without directories above.
     pub(super) links_away: usize,
-    /// True if it has text or markup outside of scripts.
+    /// True if it has text outside of scripts, its title, and what is for clients without scripts.
     pub(super) has_text: bool,
     /// It has tags.
     pub(super) has_tags: bool,
@@ -134,6 +134,8 @@ pub(super) struct Reader {
     in_raw: bool,
     /// The title or heading being read.
     title: Option<String>,
+    /// Within `<title>`.
+    in_page_title: bool,
     /// The text of a link to the directory above, while it is being read.
     parent_label: Option<String>,
 }
@@ -180,7 +182,10 @@ impl PageSink for Reader {
             "time" => self.set_datetime(attribute(tag, "datetime")),
             "pre" => (self.preformatted, self.columns) = (true, None),
             "table" => self.columns = None,
-            "title" | "h1" | "h2" | "h3" | "h4" => self.title = Some(String::new()),
+            "title" | "h1" | "h2" | "h3" | "h4" => {
+                self.title = Some(String::new());
+                self.in_page_title = name == "title";
+            }
             "script" | "style" if !tag.self_closing => {
                 self.in_raw = true;
                 self.contents.has_scripts |= name == "script";
@@ -210,6 +215,7 @@ impl PageSink for Reader {
             "script" | "style" => self.in_raw = false,
             "noscript" => self.in_noscript = false,
             "title" | "h1" | "h2" | "h3" | "h4" => {
+                self.in_page_title = false;
                 let title = self.title.take().unwrap_or_default().trim_start().to_ascii_lowercase();
                 self.contents.marked |= TITLES.iter().any(|&known| title.starts_with(known));
             }
@@ -231,7 +237,7 @@ impl PageSink for Reader {
         if self.in_raw {
             return;
         }
-        self.contents.has_text |= !text.trim().is_empty();
+        self.contents.has_text |= !self.in_noscript && !self.in_page_title && !text.trim().is_empty();
         if !self.preformatted || self.in_link {
             return self.row_text(text);
         }
@@ -267,6 +273,7 @@ impl Reader {
             field: None,
             in_raw: false,
             title: None,
+            in_page_title: false,
             parent_label: None,
         }
     }

@@ -5,6 +5,7 @@ use url::Url;
 
 use super::form::{self, Form, NOT_ACCEPTABLE};
 use crate::http::redact;
+use crate::http::response::link::next_page;
 use crate::origin::Document;
 use crate::source::data_index::{self, NotAListing};
 use crate::source::index_page::{self, NotAnIndex, OtherPages};
@@ -28,6 +29,8 @@ pub(super) struct Reading {
     pub(super) others: Vec<Form>,
     /// The other pages of the listing.
     pub(super) pages: OtherPages,
+    /// Bytes of the answer.
+    pub(super) length: u64,
 }
 
 impl Reading {
@@ -36,6 +39,7 @@ impl Reading {
             listing: Ok(listing),
             others: Vec::new(),
             pages: OtherPages::default(),
+            length: 0,
         }
     }
 
@@ -45,6 +49,7 @@ impl Reading {
             listing: Err(why.to_string()),
             others: Vec::new(),
             pages: OtherPages::default(),
+            length: 0,
         }
     }
 
@@ -67,8 +72,11 @@ pub(super) fn read(asked: &Url, document: &Document, config: &ListingConfig) -> 
         Some(Err(why)) => not_data(asked, document, config, &why),
         None => read_html(asked, document, config),
     };
+    reading.length = document.body.len() as u64;
     if let Ok(listing) = &mut reading.listing {
         listing.modified = document.modified;
+        let next = || next_page(&document.headers, &document.url);
+        reading.pages.next = reading.pages.next.take().or_else(next);
     }
     reading
 }
@@ -136,7 +144,7 @@ fn refuse(page: &Document, error: &NotAnIndex, is_html: bool) -> Reading {
             "it is a page that needs JavaScript, and no form of it without scripts is known; mount the URL of a \
              plain HTML listing"
         }
-        NotAnIndex::Login => "it is a login page; use --login, --cookie-file or --header",
+        NotAnIndex::Login => "it is a login page; use --login, --netrc, --cookie-file or --header",
         _ => NO_INDEX_PAGE,
     };
     Reading::refused(why).or_ask_for(others)

@@ -24,6 +24,7 @@ use super::index_page::{NotAnIndex, OtherPages};
 use super::listing_builder::TooManyNames;
 use super::{
     Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source, SourceError,
+    SourceErrorKind,
 };
 use crate::http::{Origin, redact};
 use crate::origin::{Client, Metadata, as_directory};
@@ -95,7 +96,8 @@ impl WebIndex {
         if others == OtherPages::default() {
             return Ok(first);
         }
-        let most = self.config.max_entries;
+        let (most, longest) = (self.config.max_entries, self.client.max_page());
+        let mut length = first.length;
         let too_many = |TooManyNames| Reading::refused(NotAnIndex::TooManyNames(most));
         let mut pages = match Pages::new(directory, &answered, listing.clone(), others, most) {
             Ok(pages) => pages,
@@ -104,11 +106,25 @@ impl WebIndex {
         while let Some(next) = pages.next() {
             if pages.count() > OtherPages::MOST {
                 return Ok(Reading::refused(format_args!(
-                    "it has more than {} pages",
+                    "it has more than {} pages, and no more are requested",
                     OtherPages::MOST
                 )));
             }
-            let (page, _) = self.ask_page(directory, there, &next, form).await?;
+            let page = match self.ask_page(directory, there, &next, form).await {
+                Ok((page, _)) => page,
+                Err(error) if error.kind() == SourceErrorKind::NotFound => {
+                    pages.skip();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            length += page.length;
+            if length > longest {
+                return Ok(Reading::refused(format_args!(
+                    "its pages have more than {} together; raise --max-listing-size",
+                    bytesize::ByteSize(longest).display().iec()
+                )));
+            }
             let added = match &page.listing {
                 Ok(listing) => pages.take(listing, page.pages),
                 // Half of a listing would mean that the other half is gone.

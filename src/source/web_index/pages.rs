@@ -1,8 +1,15 @@
 //! Listings of several pages: which page comes next, and the listing of them all.
 //!
-//! A page links to the next one by `rel=next`, or to others by their numbers (`?page=2`). Some servers count from 0 and
-//! others from 1, and the first page may have no number. So the pages are requested in the order of their numbers, from
-//! 1 on, and one that comes twice adds nothing.
+//! A page links to the next one by `rel=next`, in its text or in a `Link` header, or to others by their numbers
+//! (`?page=2`). Some servers count from 0 and others from 1, and the first page may have no number. So the pages are
+//! requested in the order of their numbers, from 1 on, and one that comes twice adds nothing. A page may name numbers
+//! below its own: servers link the first and the last one, and the neighbours.
+//!
+//! **Half of a listing would mean that the other half is gone.** So a page that can't be had or read makes the listing
+//! fail, except one that is 404: the listing has become shorter since it was linked to.
+//!
+//! Limit: the pages are those of several moments. A name that moves to an earlier page between two requests, because
+//! another one was deleted, is in the listing again when it is requested the next time.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,12 +27,10 @@ pub(super) struct Pages {
     first: Listing,
     builder: ListingBuilder,
     left_out: LeftOut,
-    /// All pages that were named, by their numbers.
+    /// The pages that were named and not requested, by their numbers; at most [`OtherPages::MOST`], the first ones.
     numbered: BTreeMap<u32, Url>,
     next: Option<Url>,
     requested: HashSet<Url>,
-    /// Number of the page that was taken last; 0 for the first one.
-    number: u32,
     /// Number of pages in sequence that had no new name.
     barren: usize,
 }
@@ -48,7 +53,6 @@ impl Pages {
             numbered: BTreeMap::new(),
             next: None,
             requested: HashSet::from([url.clone()]),
-            number: 0,
             barren: 0,
             first,
         };
@@ -62,22 +66,21 @@ impl Pages {
         if self.barren >= BARREN {
             return None;
         }
-        let requested = &self.requested;
-        let by_number = || {
-            let mut later = self.numbered.range(self.number + 1..);
-            later.find(|(_, url)| !requested.contains(*url))
-        };
-        let next = match self.next.take() {
-            Some(next) if !requested.contains(&next) => next,
-            Some(_) => return None,
-            None => {
-                let (&number, url) = by_number()?;
-                self.number = number;
-                url.clone()
+        let mut next = self.next.take();
+        loop {
+            let candidate = match next.take() {
+                Some(next) => next,
+                None => self.numbered.pop_first()?.1,
+            };
+            if self.requested.insert(candidate.clone()) {
+                return Some(candidate);
             }
-        };
-        self.requested.insert(next.clone());
-        Some(next)
+        }
+    }
+
+    /// There is no such page.
+    pub(super) fn skip(&mut self) {
+        self.barren += 1;
     }
 
     /// Number of pages so far.
@@ -99,7 +102,15 @@ impl Pages {
         self.first.is_marked |= listing.is_marked;
         self.first.has_external |= listing.has_external;
         self.next = others.next;
-        self.numbered.extend(others.numbered);
+        for (number, url) in others.numbered {
+            // If pages count from 0, the first one is that without a number.
+            if number > 0 && !self.requested.contains(&url) {
+                self.numbered.insert(number, url);
+            }
+        }
+        while self.numbered.len() > OtherPages::MOST {
+            self.numbered.pop_last();
+        }
         Ok(())
     }
 
@@ -191,10 +202,54 @@ mod tests {
                 "n=20&key=x",
                 "<a href=c>c</a> <a rel=next href='?n=10&amp;key=x'>again</a>",
             ),
+            ("page=7", "<a href=a>a</a>"),
         ];
         let (queries, names) = walk(&pages);
-        assert_eq!(queries, ["n=10&key=x", "n=20&key=x"]);
+        assert_eq!(queries, ["n=10&key=x", "n=20&key=x", "page=7"]);
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    /// A server links the first page, the last one and the neighbours.
+    #[test]
+    fn pages_between_the_first_and_the_last_are_found() {
+        let pages: Vec<(String, String)> = (0..=6)
+            .map(|number: u32| {
+                let query = if number == 0 {
+                    String::new()
+                } else {
+                    format!("page={number}")
+                };
+                let link = |number: u32| format!("<a href='?page={number}'>{number}</a>");
+                let neighbours = [1, number.saturating_sub(1).max(1), 6].map(link).concat();
+                (query, format!("<a href=f{}>f{0}</a> {neighbours}", number.max(1)))
+            })
+            .collect();
+        let pages: Vec<(&str, &str)> = pages.iter().map(|(query, body)| (&**query, &**body)).collect();
+        let (queries, names) = walk(&pages);
+        assert_eq!(queries, ["page=1", "page=6", "page=5", "page=4", "page=3", "page=2"]);
+        assert_eq!(names.len(), 6);
+    }
+
+    #[test]
+    fn a_server_can_name_only_so_many_pages() {
+        let links: String = (0..3 * OtherPages::MOST)
+            .map(|number| format!("<a href='?page={number}'>x</a>"))
+            .collect();
+        let url = Url::parse("http://host/d/").unwrap();
+        let empty = || ListingBuilder::new(&url, 1).finish(None);
+        let mut others = OtherPages::default();
+        for own in [0, 1] {
+            let page = format!("<title>Index of /</title>{links}<a href=f{own}>f{own}</a>");
+            let page = parse_page(&url, page.as_bytes(), None, &ListingConfig::default()).unwrap();
+            others = page.1;
+            assert!(others.numbered.len() <= OtherPages::MOST);
+        }
+        let mut pages = Pages::new(&url, &url, empty(), others.clone(), 100).unwrap();
+        others.numbered = (1..9)
+            .map(|number| (5000 + number, url.join(&format!("?page={number}&x")).unwrap()))
+            .collect();
+        pages.take(&empty(), others).unwrap();
+        assert_eq!(pages.numbered.len(), OtherPages::MOST);
     }
 
     #[test]

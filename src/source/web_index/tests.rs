@@ -193,3 +193,119 @@ async fn the_users_own_query_stays() {
     assert!(listings[1].contains("JavaScript"), "{listings:?}");
     assert_eq!(requests[2..], ["/b/?key=1 +json"]);
 }
+
+/// The names of a listing of several pages, or why there is none, and the queries that were requested.
+async fn paged(reply: impl Fn(&str) -> Reply + Send + Sync + 'static, max_page: u64) -> (String, Vec<String>) {
+    // `GET /?page=2 HTTP/1.1`
+    let query = |request: &str| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        path.split_once('?').map_or("", |(_, query)| query).to_owned()
+    };
+    let server = Server::start(move |request: &str| reply(&query(request))).await;
+    let config = HttpConfig {
+        max_page,
+        ..HttpConfig::default()
+    };
+    let source = WebIndex::new(Client::new(config).unwrap(), ListingConfig::default());
+    let listing = source.list(&server.url, &server.url).await;
+    let names = |listing: Listing| {
+        let names = listing
+            .entries
+            .iter()
+            .map(|entry| entry.name.as_os_str().to_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let listing = listing.map_or_else(|error| format!("{:?} {error}", error.kind()), names);
+    (
+        listing,
+        server.requests().iter().map(|request| query(request)).collect(),
+    )
+}
+
+/// A page with a name, and links to pages.
+fn page(name: &str, others: &[&str]) -> Reply {
+    let links: String = others
+        .iter()
+        .map(|query| format!("<a href=\"?{query}\">x</a>"))
+        .collect();
+    html(&format!(
+        "<title>Index of /</title><a href=\"{name}\">{name}</a> {links}"
+    ))
+}
+
+#[tokio::test]
+async fn page_that_is_not_there_ends_nothing() {
+    let gone = || says("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let reply = move |query: &str| match query {
+        "" => page("a", &["page=2", "page=3", "page=4"]),
+        "page=3" => page("c", &["page=5"]),
+        _ => gone(),
+    };
+    let (names, queries) = paged(reply, 1 << 20).await;
+    assert_eq!(
+        (names.as_str(), queries.join(" ").as_str()),
+        ("a c", " page=2 page=3 page=4 page=5")
+    );
+}
+
+/// Nothing is gone because a page of the listing can't be had.
+#[tokio::test]
+async fn page_that_fails_makes_the_listing_fail() {
+    let fails = |status: &str| says(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+    for (answer, why) in [("503 Busy", "503"), ("403 No", "403")] {
+        let reply = move |query: &str| {
+            if query.is_empty() {
+                page("a", &["page=2"])
+            } else {
+                fails(answer)
+            }
+        };
+        let (error, _) = paged(reply, 1 << 20).await;
+        assert!(error.contains(why) && !error.starts_with("NotFound"), "{error}");
+    }
+    let reply = |query: &str| match query {
+        "" => page("a", &["page=2"]),
+        _ => html("<form><input type=password></form>"),
+    };
+    let (error, _) = paged(reply, 1 << 20).await;
+    assert!(error.contains("page=") && error.contains("login page"), "{error}");
+}
+
+#[tokio::test]
+async fn pages_together_are_within_the_limit_of_a_listing() {
+    let reply = |query: &str| {
+        let number = query
+            .strip_prefix("page=")
+            .map_or(1, |number| number.parse::<usize>().unwrap());
+        let filler = "<!-- x -->".repeat(40);
+        html(&format!(
+            "<title>Index of /</title>{filler}<a href=f{number}>f{number}</a><a href='?page={}'>next</a>",
+            number + 1
+        ))
+    };
+    let (error, queries) = paged(reply, 2048).await;
+    assert!(error.contains("--max-listing-size"), "{error}");
+    assert!(queries.len() < 6, "{queries:?}");
+}
+
+/// RFC 8288: for pages and for listings in JSON. Only a page of the same directory is the next one of its listing.
+#[tokio::test]
+async fn next_page_is_found_in_the_headers() {
+    for is_json in [false, true] {
+        let reply = move |query: &str| {
+            let (name, next) = match query {
+                "" => ("a", "</elsewhere/>; rel=next, <?after=a>; rel=\"next\""),
+                "after=a" => ("b", "</?after=b>; rel=\"next\", </>; rel=\"first\""),
+                _ => ("c", "</elsewhere/>; rel=next"),
+            };
+            let (kind, body) = match is_json {
+                true => ("application/json", JSON.replace("data", name)),
+                false => ("text/html", HTML.replace("page", name)),
+            };
+            answer(kind, &format!("Link: {next}\r\n"), &body)
+        };
+        let (names, queries) = paged(reply, 1 << 20).await;
+        assert_eq!(names, "a b c", "{is_json}");
+        assert_eq!(queries, ["", "after=a", "after=b"], "{is_json}");
+    }
+}

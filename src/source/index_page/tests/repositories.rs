@@ -78,6 +78,48 @@ fn nexus() {
     );
 }
 
+/// h5ai fills its page in by a script, and has a table for clients without scripts. Sizes are cut to thousands of bytes.
+#[test]
+fn h5ai() {
+    let page = r#"<!DOCTYPE html><html class="no-js" lang="en"><head><title>index - powered by h5ai v0.30.0</title>
+<script src="/_h5ai/public/js/scripts.js" data-module="index"></script></head><body class="index" id="root">
+<div id="fallback-hints"><span class="noJsMsg">Works best with JavaScript enabled!</span><span class="backlink"><a
+href="https://larsjung.de/h5ai/" title="h5ai">powered by h5ai</a></span></div><div id="fallback"><table><tr>
+<th class="fb-i"></th><th class="fb-n"><span>Name</span></th><th class="fb-d"><span>Last modified</span></th><th
+class="fb-s"><span>Size</span></th></tr><tr><td class="fb-i"><img src="/_h5ai/public/images/fallback/folder-parent.png"
+alt="folder-parent"/></td><td class="fb-n"><a href="..">Parent Directory</a></td><td class="fb-d"></td><td
+class="fb-s"></td></tr><tr><td class="fb-i"><img src="/_h5ai/public/images/fallback/folder.png" alt="folder"/></td><td
+class="fb-n"><a href="/corpus/sub/">sub</a></td><td class="fb-d">2023-11-14 22:13</td><td class="fb-s"></td></tr><tr><td
+class="fb-i"><img src="/_h5ai/public/images/fallback/file.png" alt="file"/></td><td class="fb-n"><a
+href="/corpus/a%20b.txt">a b.txt</a></td><td class="fb-d">2023-11-14 22:13</td><td class="fb-s">107 KB</td></tr></table>
+</div></body></html>"#;
+    let listing = read(page).unwrap();
+    assert!(listing.is_marked);
+    assert_eq!(
+        facts(&listing),
+        [
+            "sub dir 2023-11-14 22:13 http://origin.test/corpus/sub/ 0",
+            "a b.txt ~109568 2023-11-14 22:13 http://origin.test/corpus/a%20b.txt 0",
+        ]
+    );
+}
+
+/// Pages that only a script fills in say so, whatever their title and their notes for others.
+#[test]
+fn pages_of_scripts_are_recognised() {
+    for body in [
+        "<title>File Browser</title><script>window.FileBrowser = {};</script><div id=app></div><div id=loading></div>",
+        "<title>Files</title><div id=root></div><noscript>You need to enable JavaScript.</noscript><script src=a.js></script>",
+    ] {
+        assert!(
+            matches!(read(body), Err(NotAnIndex::Scripted { plain_form: None })),
+            "{body}"
+        );
+    }
+    let error = read("<title>Not here</title><h1>Nothing</h1><script>x()</script>");
+    assert!(!matches!(error, Err(NotAnIndex::Scripted { .. })), "{error:?}");
+}
+
 /// PEP 503: the hash is no part of the URL, and is kept.
 #[test]
 fn python_packages() {
