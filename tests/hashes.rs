@@ -8,10 +8,12 @@ use std::path::Path;
 
 use fetchfs::internals::events;
 use rusqlite::Connection;
+use sha2::{Digest, Sha256};
 
-use crate::common::files::{errno_of, open_direct, read_direct, sha256, sha256_of};
-use crate::common::{Mount, wait_until};
-use crate::origin::{Content, Origin};
+use crate::common::files::{assert_same, errno_of, open_direct, pread, read_direct, sha256, sha256_of};
+use crate::common::mount::fetchfs;
+use crate::common::{Mount, cached, run, wait_until};
+use crate::origin::{Content, Fault, Gate, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
 
@@ -30,6 +32,42 @@ fn metalink(content: &Content, urls: &[String]) -> String {
         content.size(),
         digits(content)
     )
+}
+
+/// A Metalink of one file `f` with hashes of pieces of this length.
+fn metalink_of_pieces(content: &Content, length: u64, urls: &[String]) -> String {
+    let pieces = (0..content.size().div_ceil(length)).map(|piece| {
+        let digest = Sha256::digest(content.read(piece * length..(piece + 1) * length));
+        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("<hash>{digits}</hash>")
+    });
+    let (pieces, urls): (String, String) = (
+        pieces.collect(),
+        urls.iter().map(|url| format!("<url>{url}</url>")).collect(),
+    );
+    format!(
+        "<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\"><file name=\"f\"><size>{}</size>\n\
+         <pieces length=\"{length}\" type=\"sha-256\">{pieces}</pieces>{urls}</file></metalink>",
+        content.size()
+    )
+}
+
+/// The same content with one other byte.
+fn with_wrong_byte(content: &Content, at: u64) -> Content {
+    let mut bytes = content.whole();
+    bytes[at as usize] ^= 1;
+    bytes.into()
+}
+
+/// Asserts that the chunks that are recorded of `/f` are right. Returns their bytes.
+#[track_caller]
+fn assert_recorded_chunks_are_right(cache: &Path, content: &Content) -> u64 {
+    let chunks = cached::chunks(cache, "/f");
+    for chunk in &chunks {
+        let end = chunk.offset + chunk.bytes.len() as u64;
+        assert_same(&chunk.bytes, &content.read(chunk.offset..end), "a recorded chunk");
+    }
+    chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum()
 }
 
 /// A server with a file `/f` of this content, and the file's URL.
@@ -135,6 +173,123 @@ fn cached_file_is_checked_when_its_hash_is_published() {
         .start();
     let _ = fs::read(hashed.path("f"));
     hashed.wait_for_event(events::HASH_MISMATCH, 1);
+}
+
+/// No byte of a wrong piece is read, whatever lengths pieces have: the piece is fetched again from the next URL, and the
+/// first one is not asked any more.
+#[test]
+fn wrong_piece_is_read_from_the_next_url() {
+    const SIZE: u64 = 6 * MIB + 5;
+    for (number, length) in [(0, 256 << 10), (1, MIB), (2, 300_007), (3, 100_003), (4, SIZE)] {
+        let right = Content::noise(SIZE, 20 + number);
+        let ((liar, lying), (honest, url)) = (server(&with_wrong_byte(&right, 4 * MIB + 7)), server(&right));
+        let metalink = metalink_of_pieces(&right, length, &[lying.clone(), url]);
+        honest.add("/x.meta4", metalink.as_str());
+        let mount = Mount::of(&honest.url("/x.meta4")).with("--attr-ttl", "1h").start();
+        assert_eq!(sha256(&mount.path("f")), sha256_of(&right), "pieces of {length}");
+        assert_eq!(
+            mount.events_with(events::HASH_MISMATCH, &lying),
+            1,
+            "pieces of {length}"
+        );
+        assert_eq!(mount.events(events::READ_FAILED), 0);
+        // Each server sends every byte at most once, and what is left of pieces at the ends of fetches.
+        let sent = liar.log().all().body_bytes("/f") + honest.log().all().body_bytes("/f");
+        assert!(sent <= 3 * SIZE, "pieces of {length}: {sent} bytes were sent");
+    }
+}
+
+/// Without another URL it is an error, and what was verified before is served.
+#[test]
+fn wrong_piece_without_another_url_is_an_error() {
+    let right = Content::noise(8 * MIB, 30);
+    let (liar, lying) = server(&with_wrong_byte(&right, 5 * MIB));
+    let metalink = metalink_of_pieces(&right, MIB, std::slice::from_ref(&lying));
+    liar.add("/x.meta4", metalink.as_str());
+    let mut mount = Mount::of(&liar.url("/x.meta4")).with("--attr-ttl", "1h").start();
+    let file = open_direct(&mount.path("f"));
+    assert_same(
+        &read_direct(&file, MIB, 4096).expect("to read"),
+        &right.read(MIB..MIB + 4096),
+        "a right piece",
+    );
+    assert_eq!(errno_of(read_direct(&file, 5 * MIB + 4096, 4096)), libc::EIO);
+    assert_eq!(errno_of(read_direct(&file, 5 * MIB + 4096, 4096)), libc::EIO, "again");
+    assert_eq!(mount.events_with(events::HASH_MISMATCH, &lying), 1);
+    assert_same(
+        &read_direct(&file, MIB, 4096).expect("to read"),
+        &right.read(MIB..MIB + 4096),
+        "what is cached",
+    );
+    drop(file);
+    mount.unmount();
+    assert!(assert_recorded_chunks_are_right(&mount.cache(), &right) >= MIB);
+}
+
+/// The process is killed when one and a half pieces have come, then reads offline, then completes the file elsewhere.
+#[test]
+fn killed_mount_keeps_verified_pieces_only() {
+    const LENGTH: u64 = 700_001;
+    let (right, wrong) = (Content::noise(4 * MIB, 31), Content::noise(4 * MIB, 32));
+    let mut mixed = right.whole();
+    let first_wrong = LENGTH as usize;
+    mixed[first_wrong..].copy_from_slice(&wrong.whole()[first_wrong..]);
+    let ((liar, lying), (honest, url)) = (server(&mixed.into()), server(&right));
+    honest.add(
+        "/x.meta4",
+        metalink_of_pieces(&right, LENGTH, &[lying.clone(), url.clone()]).as_str(),
+    );
+    let gate = Gate::new();
+    liar.on("/f")
+        .data()
+        .fault(Fault::HoldAfter(LENGTH + LENGTH / 2, gate.clone()));
+    let mut mount = Mount::of(&honest.url("/x.meta4")).with("--attr-ttl", "1h").start();
+    let path = mount.path("f");
+    assert_same(&pread(&path, 0..4096), &right.read(0..4096), "the first piece");
+    mount.kill();
+    gate.open();
+    let kept = assert_recorded_chunks_are_right(&mount.cache(), &right);
+    mount.add_option("--offline", "");
+    mount.start();
+    let file = open_direct(&path);
+    assert_eq!(
+        errno_of(read_direct(&file, MIB, 4096)),
+        libc::ENETUNREACH,
+        "{kept} bytes were kept"
+    );
+    drop(file);
+    mount.unmount();
+    let mut online = Mount::of(&honest.url("/x.meta4"))
+        .with("--cache-dir", &mount.cache().display().to_string())
+        .start();
+    assert_eq!(sha256(&online.path("f")), sha256_of(&right));
+    online.unmount();
+    assert_eq!(assert_recorded_chunks_are_right(&mount.cache(), &right), right.size());
+    cached::assert_sound(&mount.cache());
+}
+
+/// Parts of pieces are evicted, and fetched again through the same check.
+#[test]
+fn evicted_parts_of_pieces_are_verified_again() {
+    let right = Content::noise(5 * MIB, 33);
+    let (origin, url) = server(&right);
+    origin.add("/x.meta4", metalink_of_pieces(&right, 300_007, &[url]).as_str());
+    let mount = Mount::of(&origin.url("/x.meta4")).with("--attr-ttl", "1h").start();
+    let path = mount.path("f");
+    assert_eq!(sha256(&path), sha256_of(&right));
+    run(fetchfs().arg("evict").arg(&path)).succeeded();
+    // What is cached again does not begin at a piece.
+    let file = open_direct(&path);
+    for place in [3 * MIB, 2 * MIB + 512 * 1024, 0] {
+        assert_same(
+            &read_direct(&file, place, 4096).expect("to read"),
+            &right.read(place..place + 4096),
+            "a place",
+        );
+    }
+    origin.replace_keeping_date("/f", with_wrong_byte(&right, 4 * MIB));
+    origin.set_validators("/f", Validators::DateOnly);
+    assert_eq!(errno_of(read_direct(&file, 4 * MIB, 4096)), libc::EIO);
 }
 
 #[test]

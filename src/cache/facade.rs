@@ -20,6 +20,7 @@ use super::error::ReadError;
 use super::eviction::evictor::Evictor;
 use super::fetch::downloader::ChunkDownloader;
 use super::fetch::manager::ChunkManager;
+use super::integrity::pieces::chunk_size;
 use super::integrity::verifier::Verifier;
 use super::sharing::DirLock;
 use crate::http::{Origin, Version};
@@ -110,10 +111,11 @@ impl Cache {
     /// [`ReadError::Store`] if it has too many chunks.
     pub fn entry(&self, mut content: Content, origin: Origin, held: &Held) -> Result<Arc<CacheEntry>, ReadError> {
         let versions = self.versions();
-        let settled = versions.open_for(&content, held.chunk, &held.version, held.modified)?;
+        let chunk = chunk_size(&content, held.chunk);
+        let settled = versions.open(&content, chunk, &held.version, held.modified)?;
         // The listing's size may be another version's.
         content.size = ListedSize::Exact(held.version.size);
-        let entry = CacheEntry::unsettled(content, origin, held.chunk);
+        let entry = CacheEntry::unsettled(content, origin, chunk);
         let settled = entry.settle(settled);
         versions.checks.consider(&entry, settled);
         Ok(Arc::new(entry))
@@ -128,7 +130,8 @@ impl Cache {
     /// An entry for a file of which only the source's word is known. If there are more bytes than that, `on_resize` is
     /// called.
     pub fn unsettled(&self, content: Content, origin: Origin, on_resize: OnResize) -> Arc<CacheEntry> {
-        let entry = CacheEntry::unsettled(content, origin, self.chunk_size);
+        let chunk = chunk_size(&content, self.chunk_size);
+        let entry = CacheEntry::unsettled(content, origin, chunk);
         Arc::new(entry.on_resize(on_resize))
     }
 

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::chunk::ChunkSize;
 use crate::http::Version;
-use crate::origin::LoginKey;
+use crate::origin::{Hash, LoginKey, Pieces};
 
 /// The key of a cache entry: a hash of the URL and the version. Names the data file, and the row in
 /// `cache_entries`. It contains no secret of the URL.
@@ -32,6 +32,17 @@ impl EntryKey {
             .into_iter()
             .chain(login.as_deref());
         EntryKey(hash(&parts.collect::<Vec<_>>()))
+    }
+
+    /// The key of the same version, of which only what these hashes prove is kept.
+    pub fn of_pieces(&self, pieces: &Pieces) -> EntryKey {
+        let length = pieces.length.to_string();
+        let hashes = pieces.hashes.iter().map(Hash::labelled);
+        let parts: Vec<String> = [self.0.clone(), "pieces".to_owned(), length]
+            .into_iter()
+            .chain(hashes)
+            .collect();
+        EntryKey(hash(&parts.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     /// The key as 32 hexadecimal digits.

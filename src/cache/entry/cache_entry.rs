@@ -320,7 +320,8 @@ impl CacheEntry {
         let chunk = self.chunk.index(position.offset());
         let Some(settled) = self.settled() else { return };
         let is_whole = position.offset() == chunk * self.chunk.bytes() || position.offset() >= settled.size();
-        if is_whole || self.is_lost(&position, settled) {
+        let has_part_of_piece = position.filter.as_ref().is_some_and(|filter| filter.held() > 0);
+        if (is_whole && !has_part_of_piece) || self.is_lost(&position, settled) {
             return;
         }
         // Memory is not held without a fetch.

@@ -7,6 +7,7 @@ use super::cached_file::CachedFile;
 use super::cached_file::write_guard::WriteGuard;
 use super::memory_store::BlockGuard;
 use crate::cache::chunk::ChunkSize;
+use crate::cache::integrity::pieces::PieceFilter;
 
 /// A fetch's position: the next byte to write, and the checksum of its chunk so far.
 pub(crate) struct Position {
@@ -20,6 +21,8 @@ pub(crate) struct Position {
     pub(in crate::cache) filling: Option<WriteGuard>,
     /// The same, for blocks in memory.
     pub(in crate::cache) held: Option<BlockGuard>,
+    /// What has come of the piece at the position, while no fetch is under way.
+    pub(in crate::cache) filter: Option<PieceFilter>,
 }
 
 impl Position {
@@ -31,6 +34,7 @@ impl Position {
             losses: 0,
             filling: None,
             held: None,
+            filter: None,
         })
     }
 

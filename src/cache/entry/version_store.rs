@@ -20,6 +20,7 @@ use super::unverified::Unverified;
 use crate::cache::chunk::ChunkSize;
 use crate::cache::error::ReadError;
 use crate::cache::index::{Candidate, ChunkIndex, EntryRow, Record, Recorded};
+use crate::cache::integrity::pieces::pieces_of;
 use crate::cache::integrity::verifier::Checks;
 use crate::cache::key::{EntryKey, UrlKey};
 use crate::cache::quota::policy::{Use, place};
@@ -62,8 +63,8 @@ pub(crate) struct VersionStore {
 }
 
 impl VersionStore {
-    /// Opens the data file of a version and loads which of its chunks are present. Records this as
-    /// the current version of the URL. Blocks for some system calls and queries.
+    /// Opens the data file of a version of this content, and loads which of its chunks are present, and
+    /// whether they were compared with the published hash. Records this as the current version of the URL. Blocks for some system calls and queries.
     ///
     /// If the data file can't be opened or created, the version [has no
     /// file](CachedFile::has_no_file): its reads bypass the cache.
@@ -72,11 +73,12 @@ impl VersionStore {
     /// [`ReadError::Store`] if it has too many chunks.
     pub(crate) fn open(
         &self,
-        url: &Url,
+        content: &Content,
         chunk: ChunkSize,
         version: &Version,
         modified: Option<SystemTime>,
     ) -> Result<Settled, ReadError> {
+        let url = content.url();
         let chunks = chunk.count(version.size);
         if chunks > MOST_CHUNKS {
             return Err(ReadError::Store(format!(
@@ -85,7 +87,10 @@ impl VersionStore {
                 chunk.bytes()
             )));
         }
-        let key = EntryKey::of_login(url, version, chunk, self.logins.key(url));
+        let mut key = EntryKey::of_login(url, version, chunk, self.logins.key(url));
+        if let Some(pieces) = pieces_of(content) {
+            key = key.of_pieces(pieces);
+        }
         let cached_file = match self.cached_files.get(&key) {
             Some(cached_file) => cached_file,
             None => self.open_file(key.clone(), chunk, version.size)?,
@@ -101,6 +106,7 @@ impl VersionStore {
         if settled.cached_file.has_no_file() {
             return Ok(settled);
         }
+        self.recall_check(content, &settled);
         let inode = settled
             .cached_file
             .inode()
@@ -120,22 +126,6 @@ impl VersionStore {
             rank: self.quota.moment(0).clock,
         };
         self.record_contents(&settled.cached_file, record);
-        Ok(settled)
-    }
-
-    /// Opens a version of this content, and takes over the result of an earlier check.
-    ///
-    /// # Errors
-    /// As for [`Self::open`].
-    pub(crate) fn open_for(
-        &self,
-        content: &Content,
-        chunk: ChunkSize,
-        version: &Version,
-        modified: Option<SystemTime>,
-    ) -> Result<Settled, ReadError> {
-        let settled = self.open(content.url(), chunk, version, modified)?;
-        self.recall_check(content, &settled);
         Ok(settled)
     }
 
@@ -437,8 +427,7 @@ impl VersionStore {
             return Ok(());
         }
         let (this, shared, version) = (Arc::clone(self), Arc::clone(entry), version.clone());
-        let opening =
-            tokio::task::spawn_blocking(move || this.open_for(&shared.content, shared.chunk, &version, modified));
+        let opening = tokio::task::spawn_blocking(move || this.open(&shared.content, shared.chunk, &version, modified));
         let settled = entry.settle(opening.await??);
         self.checks.consider(entry, settled);
         Ok(())

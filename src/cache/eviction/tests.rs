@@ -32,6 +32,7 @@ use crate::cache::sharing::Bell;
 use crate::cache::storage::chunk_store::{ChunkStore, allocated_at};
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Validator, Version};
+use crate::origin::{Content, ListedSize};
 
 /// The size of the chunks of these tests, in bytes.
 const C: u64 = 64 << 10;
@@ -69,13 +70,17 @@ fn url(number: u64) -> Url {
     Url::parse(&format!("http://h/{number}")).unwrap()
 }
 
+fn content(number: u64) -> Content {
+    Content::at(url(number), ListedSize::Unknown)
+}
+
 fn open(versions: &VersionStore, number: u64, chunks: u64) -> Settled {
     let version = Version {
         size: chunks * C,
         validator: Validator::None,
     };
     versions
-        .open(&url(number), ChunkSize::new(C).unwrap(), &version, None)
+        .open(&content(number), ChunkSize::new(C).unwrap(), &version, None)
         .unwrap()
 }
 

@@ -14,6 +14,7 @@
 mod answers;
 mod body;
 mod fetch_job;
+mod piece_requests;
 mod retries;
 mod route;
 mod settling;
@@ -23,11 +24,14 @@ use std::time::Instant;
 
 use super::manager::{ChunkManager, FetchControl, Fetcher};
 use super::scheduler::{FetchId, FetchOrder};
+use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
+use crate::cache::integrity::pieces::PieceFilter;
 use crate::http::HttpErrorKind;
 use crate::origin::Permit;
 use answers::RangeRequests;
+use body::BodyError;
 pub(crate) use fetch_job::ChunkDownloader;
 use fetch_job::FetchJob;
 use retries::{FailedRequest, FetchRetries};
@@ -40,7 +44,7 @@ impl Fetcher for ChunkDownloader {
             // The position outlives the end report. As long as the manager knows this fetch, it may
             // wake readers for the written part of an unfinished chunk, and dropping the position
             // would lose that part.
-            let mut position = None;
+            let mut reached = Reached::default();
             let entry = Arc::clone(&order.entry);
             let mut end = EndReport {
                 manager: Arc::clone(&manager),
@@ -55,18 +59,46 @@ impl Fetcher for ChunkDownloader {
                     control: Arc::clone(&control),
                     linear: false,
                     next_suspect: u64::MAX,
+                    request_at: None,
+                    distrusts_cache: false,
                 },
                 requests: RangeRequests::default(),
                 given_up_at: None,
             };
             tokio::select! {
-                result = fetch.run(&mut position) => end.result = Some(result),
+                result = fetch.run(&mut reached) => end.result = Some(result),
                 // The manager has forgotten this fetch already and ignores its reports.
-                () = control.stopped() => if let Some(position) = position.take() {
-                    entry.leave_unfinished(position);
-                },
+                () = control.stopped() => reached.leave(&entry),
             }
         });
+    }
+}
+
+/// How far a fetch has come.
+#[derive(Default)]
+struct Reached {
+    /// `None` while a write is in progress, and before the first request.
+    position: Option<Box<Position>>,
+    /// Of a file with hashes of its pieces: what the body of an answer passes through.
+    filter: Option<PieceFilter>,
+}
+
+impl Reached {
+    /// Leaves it to the next fetch.
+    fn leave(self, entry: &CacheEntry) {
+        let Some(mut position) = self.position else { return };
+        // Bytes that were yielded and not written are lost.
+        let filter = self.filter.filter(|filter| filter.yielded() == position.offset());
+        position.filter = filter;
+        entry.leave_unfinished(position);
+    }
+
+    /// Byte offset in the file of the next byte to receive.
+    fn received(&self) -> u64 {
+        let filter = self.filter.as_ref().map(PieceFilter::at);
+        filter
+            .or(self.position.as_ref().map(|position| position.offset()))
+            .unwrap_or(0)
     }
 }
 
@@ -97,18 +129,19 @@ struct Fetch {
 }
 
 impl Fetch {
-    /// Runs the fetch, and leaves the position that it has reached in `kept`.
-    async fn run(mut self, kept: &mut Option<Box<Position>>) -> Result<(), ReadError> {
+    /// Runs the fetch, and leaves what it has reached in `kept`.
+    async fn run(mut self, kept: &mut Reached) -> Result<(), ReadError> {
         let (downloader, entry) = (Arc::clone(&self.job.downloader), Arc::clone(&self.job.order.entry));
         let mut reached = self.job.order.bytes.start;
-        if let Some(position) = entry.take_unfinished(entry.chunk.index(reached)) {
+        if let Some(mut position) = entry.take_unfinished(entry.chunk.index(reached)) {
             reached = position.offset();
-            *kept = Some(position);
+            kept.filter = position.filter.take();
+            kept.position = Some(position);
         }
         let mut retries = FetchRetries::new(downloader.retries, reached + entry.chunk.bytes());
         while reached < self.job.end() {
             if let Some(verified) = self.verify(reached).await? {
-                (reached, *kept) = (verified, None);
+                (reached, *kept) = (verified, Reached::default());
                 continue;
             }
             let before = reached;
@@ -116,14 +149,20 @@ impl Fetch {
             let asked = Instant::now();
             let health = downloader.client.health_of(entry.url());
             let traffic = health.traffic();
-            kept.get_or_insert_with(|| Position::at_chunk_edge(before));
+            kept.position.get_or_insert_with(|| Position::at_chunk_edge(before));
+            let received = kept.received();
             let (permit, result) = self.attempt(kept, permit, tier.as_ref(), asked).await;
-            reached = kept.as_ref().map_or(before, |position| position.offset());
+            reached = kept.position.as_ref().map_or(before, |position| position.offset());
             let error = match result {
                 Ok(()) if reached >= self.job.end() => break,
                 // It must get further than before. Otherwise a server that sends the whole file
                 // each time, and ends early without an error, would be asked without end.
-                Ok(()) if reached > before => continue,
+                Ok(()) if reached > before || kept.received() > received => continue,
+                // What was written before is good. Another URL is asked, if there is one.
+                Err(ReadError::Rejected) => {
+                    kept.filter = None;
+                    continue;
+                }
                 Ok(()) => self.job.bad_answer("no bytes"),
                 // This is no failure: the fetch continues over another connection.
                 Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain => {
@@ -179,13 +218,14 @@ impl Fetch {
     /// missing only during a write. Returns the permit if the origin has not answered.
     async fn attempt(
         &mut self,
-        kept: &mut Option<Box<Position>>,
+        kept: &mut Reached,
         permit: Permit,
         tier: Option<&TierUrl>,
         asked: Instant,
     ) -> (Option<Permit>, Result<(), ReadError>) {
         let start = self.job.order.bytes.start;
-        let position = kept.get_or_insert_with(|| Position::at_chunk_edge(start));
+        let position = kept.position.get_or_insert_with(|| Position::at_chunk_edge(start));
+        self.job.prepare_filter(position.offset(), &mut kept.filter).await;
         let answer = match tier {
             None => self.requests.ask(&mut self.job, position).await,
             Some(tier) => self.requests.ask_tier(&self.job, tier, position).await,
@@ -220,20 +260,28 @@ impl Fetch {
             job.manager
                 .report(|scheduler| scheduler.answered(job.order.id, &origin));
         }
+        let sender = tier.map_or(entry.url(), |tier| &tier.url);
         if let Some(settled) = entry.settled() {
-            let sender = tier.map_or(entry.url(), |tier| &tier.url);
             settled.cached_file.check.note_contributor(sender);
         }
         let (answered, from) = (Instant::now(), position.offset());
+        if job.linear {
+            // It may have become so by this answer, which then begins with the first byte of the file.
+            kept.filter = job.new_filter(from);
+        }
+        kept.filter.iter_mut().for_each(|filter| filter.note_sender(sender));
+        let received = kept.received();
         // Time spent waiting for a connection is not the server's.
         let asked = body.sent().into_std().max(asked);
         if self.given_up_at == Some(from) {
             body.trust_connection();
         }
-        let result = body::stream(job, body, kept).await;
-        let bytes = kept
-            .as_ref()
-            .map_or(0, |position| position.offset().saturating_sub(from));
+        let result = body::stream(job, body, &mut kept.position, &mut kept.filter).await;
+        let bytes = kept.received().saturating_sub(received);
+        let result = result.map_err(|error| match error {
+            BodyError::Read(error) => error,
+            BodyError::WrongPiece(wrong) => job.reject_piece(&wrong),
+        });
         // Time in which the connection was silent is not the server's either.
         if !matches!(&result, Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain) {
             let (serves, latency, time) = (client.serves(&origin), answered - asked, answered.elapsed());
@@ -241,6 +289,10 @@ impl Fetch {
                 scheduler.serves(&origin, serves);
                 scheduler.measured(&origin, latency, bytes, time);
             });
+        }
+        if matches!(result, Err(ReadError::Rejected)) {
+            // The cache may have had a part in it.
+            self.job.distrusts_cache = true;
         }
         (permit, result)
     }

@@ -292,6 +292,14 @@ impl Scheduler {
         self.follow_up(entry);
     }
 
+    /// A fetch of this entry has received everything up to `offset`, which can't be written before more has come. So it
+    /// is not stalled; for its readers nothing changes.
+    pub fn received(&mut self, entry: EntryId, fetch: FetchId, offset: u64) {
+        if let Some((origin, true)) = self.table.received(fetch, offset) {
+            self.has_begun(entry, origin);
+        }
+    }
+
     /// A fetch has brought bytes for the first time, from this origin.
     fn has_begun(&mut self, id: EntryId, origin: OriginNumber) {
         let Some(mut queue) = self.table.queues.get_mut(id) else {

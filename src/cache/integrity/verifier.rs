@@ -17,6 +17,7 @@ use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::CachedFile;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::index::Record;
+use crate::cache::integrity::pieces::pieces_of;
 use crate::cache::key::EntryKey;
 use crate::http::redact;
 use crate::origin::{Client, Content, Hash, Hasher};
@@ -106,9 +107,9 @@ impl Checks {
     }
 }
 
-/// The hash that a complete file is compared with, if its source publishes one.
+/// The hash that a complete file is compared with, if its source publishes one. A file with verified pieces needs none.
 pub(crate) fn hash_to_check(content: &Content) -> Option<&Hash> {
-    content.hash()
+    content.hash().filter(|_| pieces_of(content).is_none())
 }
 
 impl VersionStore {

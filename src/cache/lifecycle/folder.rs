@@ -311,7 +311,8 @@ mod tests {
                 validator: Validator::Strong("\"v\"".into()),
             };
             let url = Url::parse(&format!("http://h/{number}")).unwrap();
-            let settled = versions.open(&url, chunk, &version, None).unwrap();
+            let content = crate::origin::Content::at(url, crate::origin::ListedSize::Unknown);
+            let settled = versions.open(&content, chunk, &version, None).unwrap();
             let room = versions.quota.reserve(3 << 20).unwrap();
             let write = |data: &crate::cache::storage::data_file::DataFile| data.write_all_at(&[vec![7; 3 << 20]], 0);
             settled.cached_file.write(room, write).unwrap();

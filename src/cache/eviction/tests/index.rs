@@ -101,7 +101,7 @@ fn thousands_of_small_files_keep_to_the_size() {
             let room = room_in_the_end(&versions, SMALL);
             let _open = gate.read();
             let chunk = ChunkSize::new(C).unwrap();
-            let settled = versions.open(&url(number), chunk, &version, None).unwrap();
+            let settled = versions.open(&content(number), chunk, &version, None).unwrap();
             let cached_file = &settled.cached_file;
             let _filling = cached_file.fill(0..1, &versions.quota);
             cached_file

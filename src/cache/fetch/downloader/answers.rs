@@ -45,7 +45,7 @@ impl RangeRequests {
             size: entry.size_hint(),
             validator: Validator::None,
         }));
-        let want = job.rest_from(position.offset());
+        let want = job.request_from(position.offset());
         if want.is_empty() {
             return Ok(None);
         }
@@ -134,7 +134,7 @@ impl RangeRequests {
         tier: &TierUrl,
         position: &Position,
     ) -> Result<Option<Body>, ReadError> {
-        let want = job.rest_from(position.offset());
+        let want = job.request_from(position.offset());
         if want.is_empty() {
             return Ok(None);
         }

@@ -1,6 +1,7 @@
 //! Streaming a body to the data file: received bytes are written while more are received, and no
 //! more than that is held.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,13 +12,21 @@ use super::fetch_job::FetchJob;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::fetch::file_writer::WriteJob;
+use crate::cache::integrity::pieces::{PieceFilter, WrongPiece};
 use crate::cache::storage::write_buffer::WriteBuffer;
 use crate::http::HttpError;
 use crate::origin::Body;
 
 /// Streams a body to the data file until it ends, breaks, or is no longer wanted. Whenever no
 /// write is in progress, the position is back in `idle`, also when this future is dropped.
-pub(super) async fn stream(job: &FetchJob, body: Body, idle: &mut Option<Box<Position>>) -> Result<(), ReadError> {
+///
+/// Of a file with hashes of its pieces, the body passes through `filter`, and only whole pieces are written.
+pub(super) async fn stream(
+    job: &FetchJob,
+    body: Body,
+    idle: &mut Option<Box<Position>>,
+    filter: &mut Option<PieceFilter>,
+) -> Result<(), BodyError> {
     let from = idle.as_ref().map_or(0, |position| position.offset());
     let mut buffer = WriteBuffer::from(from);
     let mut writing: Option<oneshot::Receiver<Written>> = None;
@@ -30,11 +39,13 @@ pub(super) async fn stream(job: &FetchJob, body: Body, idle: &mut Option<Box<Pos
             {
                 receiving = None;
                 match piece {
-                    Ok(Some(piece)) => if buffer.take(piece, job.request_end()).is_continue() {
-                        receiving = Some(receive(job, body));
+                    Ok(Some(piece)) => match take(job, &mut buffer, piece, filter) {
+                        Ok(ControlFlow::Continue(())) => receiving = Some(receive(job, body)),
+                        Ok(ControlFlow::Break(())) => {}
+                        Err(wrong) => result = Err(BodyError::WrongPiece(wrong)),
                     },
                     Ok(None) => {}
-                    Err(error) => result = Err(error.into()),
+                    Err(error) => result = Err(BodyError::Read(error.into())),
                 }
             }
             written = async { writing.as_mut().expect("guarded by the condition").await }, if writing.is_some() => {
@@ -44,7 +55,7 @@ pub(super) async fn stream(job: &FetchJob, body: Body, idle: &mut Option<Box<Pos
                     (Position::at_chunk_edge(u64::MAX), Err(ReadError::Store("the writing thread has died".into())))
                 });
                 *idle = Some(position);
-                outcome?;
+                outcome.map_err(BodyError::Read)?;
             }
             () = tokio::time::sleep_until(buffer.ripe_at()), if idle.is_some() && !buffer.is_empty() => {}
         }
@@ -61,6 +72,33 @@ pub(super) async fn stream(job: &FetchJob, body: Body, idle: &mut Option<Box<Pos
             }
         }
     }
+}
+
+/// Adds received bytes to the buffer, or what they complete of pieces with hashes. `Break` if nothing after them is
+/// wanted.
+///
+/// # Errors
+/// The piece that does not have its hash.
+fn take(
+    job: &FetchJob,
+    buffer: &mut WriteBuffer,
+    bytes: Bytes,
+    filter: &mut Option<PieceFilter>,
+) -> Result<ControlFlow<()>, Box<WrongPiece>> {
+    let Some(filter) = filter else {
+        return Ok(buffer.take(bytes, job.request_end()));
+    };
+    let fed = filter.feed(bytes, job.order.entry.size());
+    let mut is_over = ControlFlow::Continue(());
+    while let Some(bytes) = filter.take() {
+        is_over = buffer.take(bytes, job.request_end());
+    }
+    if filter.held() > 0 {
+        let (entry, fetch, received) = (job.order.entry.id, job.order.id, filter.at().min(job.request_end()));
+        job.manager
+            .report(|scheduler| scheduler.received(entry, fetch, received));
+    }
+    fed.map(|()| is_over)
 }
 
 /// Waits for the next piece of a body, and for the throttle to let it through.
@@ -89,6 +127,14 @@ fn write(job: &FetchJob, pieces: Vec<Bytes>, position: Box<Position>) -> oneshot
     // threads are gone, dropping the job drops `done`, which reports their death.
     let _ = job.downloader.writers.send(write);
     writing
+}
+
+/// Why a body was not streamed to its end.
+pub(super) enum BodyError {
+    /// It broke off, or can't be written.
+    Read(ReadError),
+    /// A piece of it does not have its hash.
+    WrongPiece(Box<WrongPiece>),
 }
 
 /// The result of a write: the position reached, and the error.

@@ -10,9 +10,11 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::entry::cache_dir::CacheDir;
+use crate::cache::entry::cache_entry::Settled;
 use crate::cache::fetch::file_writer::WriteJob;
 use crate::cache::fetch::manager::{ChunkManager, FetchControl};
 use crate::cache::fetch::scheduler::FetchOrder;
+use crate::cache::integrity::pieces::{pieces_of, widened};
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::{ChunkTier, Client, Route, Throttle};
@@ -47,6 +49,10 @@ pub(super) struct FetchJob {
     pub(super) linear: bool,
     /// Byte offset of the next chunk to verify instead of to fetch.
     pub(super) next_suspect: u64,
+    /// Byte offset at which the next request of a file with hashes of its pieces begins.
+    pub(super) request_at: Option<u64>,
+    /// Bytes in the cache have contradicted the hash of a piece: pieces are requested as a whole.
+    pub(super) distrusts_cache: bool,
 }
 
 impl FetchJob {
@@ -68,9 +74,23 @@ impl FetchJob {
         }
     }
 
-    /// The bytes of the request that continues at `offset`; empty if the fetch was cut a moment ago.
+    /// The bytes that are wanted from `offset` on; empty if the fetch was cut a moment ago.
     pub(super) fn rest_from(&self, offset: u64) -> Range<u64> {
         offset..self.request_end()
+    }
+
+    /// The bytes to request for [`Self::rest_from`] this offset: up to the end of a piece, if there are pieces.
+    pub(super) fn request_from(&self, offset: u64) -> Range<u64> {
+        let wanted = self.rest_from(offset);
+        let entry = &self.order.entry;
+        match pieces_of(&entry.content) {
+            Some(pieces) if !wanted.is_empty() => {
+                let wide = widened(pieces, &wanted, entry.settled().map(Settled::size));
+                let at = self.request_at.unwrap_or(wide.start);
+                at..wide.end.max(at)
+            }
+            _ => wanted,
+        }
     }
 
     /// Returns true if its remaining bytes are wanted. A fetch that has lost its slot must end.

@@ -205,6 +205,7 @@ impl FetchTable {
             chunks: chunks.clone(),
             start: bytes.start,
             watermark: bytes.start,
+            received: bytes.start,
             moved_in: None,
             served_in: None,
             began_in: self.period,
@@ -228,6 +229,17 @@ impl FetchTable {
         }));
     }
 
+    /// A fetch has received everything up to `offset`. Returns its origin, and whether these are its first bytes.
+    pub(super) fn received(&mut self, id: FetchId, offset: u64) -> Option<(OriginNumber, bool)> {
+        let period = self.period;
+        let mut queue = self.queue_of(id)?;
+        let running = queue.fetch_mut(id)?;
+        running.received = running.received.max(offset);
+        running.served_in = Some(period);
+        let is_first = running.moved_in.replace(period).is_none();
+        Some((running.origin, is_first))
+    }
+
     /// A fetch has written everything up to `watermark`. Returns its origin, the bytes that it has
     /// brought, and true if these are its first; `None` if it is over.
     pub(super) fn progress(&mut self, id: FetchId, watermark: u64) -> Option<(OriginNumber, u64, bool)> {
@@ -236,6 +248,7 @@ impl FetchTable {
         let running = queue.fetch_mut(id)?;
         let (origin, brought) = (running.origin, watermark.saturating_sub(running.watermark));
         running.watermark += brought;
+        running.received = running.received.max(running.watermark);
         running.served_in = Some(period);
         let is_first = running.moved_in.replace(period).is_none();
         // What the fetch has passed is no longer in flight. It is present now, or was evicted
@@ -274,7 +287,7 @@ impl FetchTable {
         {
             running.chunks = all;
             running.start = 0;
-            running.watermark = 0;
+            (running.watermark, running.received) = (0, 0);
             running.marks = [0; 3];
         }
         Some(id)
@@ -298,7 +311,7 @@ impl FetchTable {
     pub(super) fn end_period(&mut self) {
         self.period += 1;
         for fetch in self.queues.fetches_mut() {
-            fetch.marks = [fetch.watermark, fetch.marks[0], fetch.marks[1]];
+            fetch.marks = [fetch.received, fetch.marks[0], fetch.marks[1]];
         }
     }
 

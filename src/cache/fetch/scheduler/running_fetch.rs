@@ -19,6 +19,9 @@ pub(super) struct RunningFetch {
     pub(super) start: u64,
     /// Byte offset up to which it has written. **Not before `start`.**
     pub(super) watermark: u64,
+    /// Byte offset up to which bytes have come. **Not before `watermark`**; after it while they can't be written yet,
+    /// because more has to come before they can be verified.
+    pub(super) received: u64,
     /// The period in which it last brought anything; `None` while nothing has come.
     pub(super) moved_in: Option<u64>,
     /// The period in which its server last answered it, or sent anything; `None` before the first
@@ -28,7 +31,7 @@ pub(super) struct RunningFetch {
     pub(super) began_in: u64,
     /// The number of answers of its origin at that time.
     pub(super) answers_before: u64,
-    /// Its watermark at the beginning of this period and of the two before it.
+    /// What it had received at the beginning of this period and of the two before it.
     pub(super) marks: [u64; 3],
     /// True if it began with more files than connections, and so has the length of one turn.
     pub(super) is_a_turn: bool,
@@ -50,12 +53,12 @@ impl RunningFetch {
     /// Bytes that it has yet to bring until it has completed the chunks before `end`.
     pub(super) fn bytes_to(&self, end: u64, entry: &CacheEntry) -> u64 {
         let end = end.saturating_mul(entry.chunk.bytes()).min(entry.size());
-        end.saturating_sub(self.watermark)
+        end.saturating_sub(self.received)
     }
 
     /// Bytes brought in this period and the two before it, so within a second at least.
     pub(super) fn lately(&self) -> u64 {
-        self.watermark.saturating_sub(self.marks[2])
+        self.received.saturating_sub(self.marks[2])
     }
 
     /// Returns true if it has been bringing bytes for a second, and needs at least another.

@@ -48,6 +48,26 @@ fn stalls_are_judged_by_rate() {
     assert_eq!(play.turns(), [slow.id, good.id]);
 }
 
+/// Bytes of a piece that has to be verified before it is written.
+#[test]
+fn received_bytes_prevent_a_stall_and_wake_no_reader() {
+    for is_received in [true, false] {
+        let mut play = Play::with_slots(1);
+        let (slow, good) = (known("a", 1), known("a", 1));
+        play.wait(&slow, 0..C, 1);
+        play.wait(&good, 0..C, 2);
+        for received in [C / 3, 2 * C / 3, C - 1, C - 1] {
+            if is_received {
+                let fetch = play.started[0].id;
+                play.scheduler.received(slow.id, fetch, received);
+            }
+            play.periods(1);
+        }
+        assert_eq!(play.woken.len(), 0);
+        assert_eq!(play.turns().len(), if is_received { 1 } else { 2 });
+    }
+}
+
 #[test]
 fn slow_fetch_near_a_chunk_edge_ends_there() {
     let mut play = Play::with_slots(1);
