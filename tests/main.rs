@@ -32,6 +32,7 @@ mod hashes;
 mod hostile_servers;
 mod interrupts;
 mod library;
+mod library_file;
 mod local_directories;
 mod logs;
 mod mirrors;

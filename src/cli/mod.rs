@@ -4,6 +4,7 @@
 //! `fetchfs:`. A closed pipe on standard output is no error message (`support::output`).
 
 mod cache;
+mod config;
 mod evict;
 mod generate;
 mod map;
@@ -11,6 +12,7 @@ mod mount;
 mod pin;
 mod prefetch;
 mod refresh;
+mod reload;
 mod status;
 mod support;
 mod unmount;
@@ -45,6 +47,8 @@ pub fn run() -> ExitCode {
         Some(("map", matches)) => map::run(matches),
         Some(("refresh", matches)) => refresh::run(matches),
         Some(("status", matches)) => status::run(matches),
+        Some(("reload", matches)) => reload::run(matches),
+        Some(("config", matches)) => config::run(matches),
         Some(("completions", matches)) => generate::run_completions(matches, &command()),
         Some(("man", matches)) => generate::run_man(matches, &command()),
         _ => unreachable!("clap requires one of the commands that it was given"),
@@ -76,6 +80,8 @@ fn command() -> Command {
         .subcommand(map::command())
         .subcommand(refresh::command())
         .subcommand(status::command())
+        .subcommand(reload::command())
+        .subcommand(config::command())
         .subcommand(generate::completions_command())
         .subcommand(generate::man_command())
 }
@@ -96,7 +102,7 @@ mod tests {
         let mount = command.find_subcommand_mut("mount").expect("it is there");
         insta::assert_snapshot!("mount_help", mount.render_help());
         for name in [
-            "unmount", "cache", "prefetch", "pin", "unpin", "evict", "map", "refresh", "status",
+            "unmount", "cache", "prefetch", "pin", "unpin", "evict", "map", "refresh", "status", "reload", "config",
         ] {
             let command = command.find_subcommand_mut(name).expect("it is there");
             insta::assert_snapshot!(format!("{name}_help"), command.render_help());

@@ -39,11 +39,16 @@ fn understand(matches: &ArgMatches, typed: &[OsString], program: &Command) -> an
     let args = MountArgs::from_arg_matches(&matches)?;
     let (mut flags, warning) = args.config_file(&command, &matches)?;
     warn_of(warning);
-    if flags.is_empty() {
-        return Ok(args);
+    let library = args.library_file(&command, &matches)?;
+    if let Some(library) = &library {
+        flags.extend(library.flags(&command)?);
     }
     flags.extend(options);
-    Ok(MountArgs::from_arg_matches(&read_again(program, &flags, typed))?)
+    let mut args = MountArgs::from_arg_matches(&read_again(program, &flags, typed))?;
+    if let Some(library) = library {
+        args.set_library(library);
+    }
+    Ok(args)
 }
 
 /// Says what has no effect, each in one sentence.

@@ -8,7 +8,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::support::{output, targets};
 use crate::control::protocol::{Reply, Request};
-use crate::control::status::{Origin, Status};
+use crate::control::status::{Origin, Source, SourceState, Status};
 
 /// Show the mounts and their current activity
 ///
@@ -73,7 +73,7 @@ fn text(status: &Status) -> String {
          since it was mounted{jobs}\n",
         status.source,
         status.mountpoint,
-        status.kinds.join(", "),
+        kinds(status),
         status.pid,
         status.version,
         humantime::format_duration(Duration::from_secs(status.mounted_for)),
@@ -86,6 +86,10 @@ fn text(status: &Status) -> String {
         ByteSize(status.fetched_bytes),
     );
     status
+        .sources
+        .iter()
+        .for_each(|source| text.push_str(&source_text(source)));
+    status
         .origins
         .iter()
         .for_each(|origin| text.push_str(&origin_text(origin)));
@@ -97,6 +101,29 @@ fn text(status: &Status) -> String {
         ));
     }
     text
+}
+
+/// The kinds of the sources; how many sources there are, for a library.
+fn kinds(status: &Status) -> String {
+    let kinds = status.kinds.join(", ");
+    match status.sources.len() {
+        0 => kinds,
+        sources => format!("{kinds}, {}", output::count(sources as u64, "source")),
+    }
+}
+
+/// A source of a library: its place, its URL, and whether it can be listed.
+fn source_text(source: &Source) -> String {
+    let state = match (source.state, &source.reason) {
+        (SourceState::Unasked, _) => "not asked yet".to_owned(),
+        (SourceState::Up, _) => source.kind.clone().unwrap_or_else(|| "up".to_owned()),
+        (SourceState::Down, reason) => {
+            let time = humantime::format_duration(Duration::from_secs(source.seconds.unwrap_or_default()));
+            let reason = reason.as_deref().unwrap_or("it can't be listed");
+            format!("down for {time}: {reason}")
+        }
+    };
+    format!("  /{}  {}  {state}\n", source.at, source.url)
 }
 
 fn origin_text(origin: &Origin) -> String {
@@ -125,6 +152,7 @@ mod tests {
         let status = Status {
             source: "https://example.org/pub/".into(),
             kinds: vec!["index".into()],
+            sources: Vec::new(),
             mountpoint: "/mnt/pub".into(),
             elsewhere: vec!["/srv/pub".into()],
             pid: 4711,

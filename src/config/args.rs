@@ -11,8 +11,10 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, ArgMatches, Args, Command};
 
 use super::file::{ConfigFile, FileError};
+use super::library::{LibraryFile, is_library};
 use super::network::NetworkArgs;
 use super::options::OPTIONS_ID;
+use super::resolve::ConfigError;
 use super::s3::S3Args;
 use super::{source, units};
 use crate::cache::quota::Share;
@@ -43,9 +45,10 @@ Examples:
 )]
 pub(crate) struct MountArgs {
     /// The URL of a directory (http, https; dav, davs for WebDAV; s3) or of a file; a directory of this machine; a list,
-    /// playlist or Metalink, as a URL or local file, or `-` for standard input; or @FILE
+    /// playlist or Metalink, as a URL or local file, or `-` for standard input; a library (FILE.toml); or @FILE
     ///
-    /// Several sources become several names at the top of the mount. @FILE has one source in each line. This keeps a
+    /// Several sources become several names at the top of the mount. A library has many sources, each at its place in the
+    /// tree; docs/sources.md has its form, and `fetchfs config check` finds its mistakes. @FILE has one source in each line. This keeps a
     /// secret URL out of the command line and the mount table.
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<String>,
@@ -258,6 +261,10 @@ pub(crate) struct MountArgs {
         help_heading = "Running"
     )]
     pub(super) options: Vec<String>,
+
+    /// The library, if the source is one.
+    #[arg(skip)]
+    pub(super) library: Option<LibraryFile>,
 }
 
 const AFTER_LONG_HELP: &str = concat!(
@@ -291,6 +298,30 @@ impl MountArgs {
         let sources = source::read_all(&self.sources).unwrap_or_default();
         let flags = file.flags(command, given, &sources);
         Ok((flags, file.warning().map(str::to_owned)))
+    }
+
+    /// The library's file, if one is mounted. `given` has the matches that these arguments were made of, before the values
+    /// of files were added.
+    ///
+    /// # Errors
+    /// If the config file can't be used, or the working directory is gone.
+    pub(crate) fn library_file(
+        &self,
+        command: &Command,
+        given: &ArgMatches,
+    ) -> Result<Option<LibraryFile>, ConfigError> {
+        match self.sources.as_slice() {
+            [source] if is_library(source) => {
+                let config_file = ConfigFile::read(self.config.as_deref(), command)?;
+                LibraryFile::new(source, given.clone(), config_file).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Mounts this library.
+    pub(crate) fn set_library(&mut self, library: LibraryFile) {
+        self.library = Some(library);
     }
 
     /// The values of all `-o`, joined. Each still needs [`super::expand_options`].

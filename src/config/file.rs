@@ -26,11 +26,14 @@ use clap::{Arg, ArgMatches, Command};
 use nix::unistd::geteuid;
 use url::Url;
 
+use super::args::mount_command;
 use super::options::{adds_up, flag_named};
 use super::paths;
 use crate::source::SourceSpec;
 pub(crate) use entry::SECRETS;
-use entry::{Entry, Fault, is_secret};
+use entry::is_secret;
+pub(super) use entry::{Entry, Fault, Place, SourceTable};
+use toml_form::Form;
 
 /// The config file of mounts that root makes.
 const SYSTEM_FILE: &str = "/etc/fetchfs/config";
@@ -60,12 +63,12 @@ pub(crate) enum FileError {
         cure: String,
     },
     /// Its content has a mistake.
-    #[error("{}:{fault}", path.display())]
+    #[error("{}:{}{}", path.display(), .faults[0], more(.path, .faults))]
     NotUnderstood {
         /// The file.
         path: PathBuf,
-        /// The mistake and its place.
-        fault: Fault,
+        /// The mistakes and their places. **At least one.**
+        faults: Vec<Fault>,
     },
 }
 
@@ -74,12 +77,35 @@ impl FileError {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::NotUnderstood { .. })
     }
+
+    /// The mistakes, a sentence each, as in `fetchfs config check`.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        match self {
+            Self::NotUnderstood { path, faults } => {
+                let faults = faults.iter();
+                faults.map(|fault| format!("{}:{fault}", path.display())).collect()
+            }
+            other => vec![other.to_string()],
+        }
+    }
+}
+
+/// The end of a message that has the first one of several mistakes.
+fn more(path: &Path, faults: &[Fault]) -> String {
+    match faults.len() {
+        1 => String::new(),
+        more => format!(
+            " (and {} more: fetchfs config check {})",
+            crate::util::plural::count((more - 1) as u64, "mistake"),
+            path.display()
+        ),
+    }
 }
 
 /// A config file that was read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ConfigFile {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// For a file in the form of earlier versions: the message for the user.
     warning: Option<String>,
 }
@@ -95,38 +121,35 @@ impl ConfigFile {
         let Some(path) = named.map(Path::to_owned).or_else(standard) else {
             return Ok(ConfigFile::default());
         };
-        let mut text = String::new();
-        let unreadable = |error| FileError::Unreadable {
-            path: path.clone(),
-            error,
+        let (text, mode) = match open(&path) {
+            Err(FileError::Unreadable { error, .. }) if named.is_none() && is_not_there(&error) => {
+                return Ok(ConfigFile::default());
+            }
+            opened => opened?,
         };
-        let mut file = match File::open(&path) {
-            Err(error) if named.is_none() && is_not_there(&error) => return Ok(ConfigFile::default()),
-            opened => opened.map_err(unreadable)?,
-        };
-        let metadata = file.metadata().map_err(unreadable)?;
-        (&mut file)
-            .take(LARGEST + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        if text.len() as u64 > LARGEST {
-            return Err(unreadable(ErrorKind::FileTooLarge.into()));
-        }
-        let mut read = parse(command, &text).map_err(|fault| FileError::NotUnderstood {
+        let mut read = parse(command, &text).map_err(|faults| FileError::NotUnderstood {
             path: path.clone(),
-            fault,
+            faults,
         })?;
         read.warning = read.warning.map(|warning| format!("{}:{warning}", path.display()));
-        // The permissions of /dev/null or a pipe say nothing about its content.
-        if metadata.is_file() {
-            check_exposure(&path, metadata.mode(), &read.entries)?;
-        }
+        check_exposure(&path, mode, &read.entries)?;
         Ok(read)
     }
 
     /// The file as flags for a mount of `sources`. `given` has the flags, the `-o` options and the environment, which win over
     /// the file.
     pub(super) fn flags(&self, command: &Command, given: &ArgMatches, sources: &[SourceSpec]) -> Vec<String> {
+        let used = self.used(command, given, sources).into_iter();
+        used.flat_map(|entry| entry.flags.clone()).collect()
+    }
+
+    /// The options for one source of a library: those for all sources, and those for its URL.
+    pub(super) fn entries_for(&self, command: &Command, given: &ArgMatches, source: &SourceSpec) -> Vec<&Entry> {
+        self.used(command, given, std::slice::from_ref(source))
+    }
+
+    /// The entries that count for a mount of these sources.
+    fn used(&self, command: &Command, given: &ArgMatches, sources: &[SourceSpec]) -> Vec<&Entry> {
         // clap makes the groups that options only name when it builds the command.
         let mut built = command.clone();
         built.build();
@@ -146,7 +169,7 @@ impl ConfigFile {
             }
             used.push(entry);
         }
-        used.into_iter().flat_map(|entry| entry.flags.clone()).collect()
+        used
     }
 
     /// The cache directory that the file names for all sources.
@@ -161,17 +184,65 @@ impl ConfigFile {
     }
 }
 
-fn parse(command: &Command, text: &str) -> Result<ConfigFile, Fault> {
+fn parse(command: &Command, text: &str) -> Result<ConfigFile, Vec<Fault>> {
     if let Some((entries, warning)) = old_form::parse(command, text) {
         return Ok(ConfigFile {
-            entries: entries?,
+            entries: entries.map_err(|fault| vec![fault])?,
             warning: Some(warning),
         });
     }
-    Ok(ConfigFile {
-        entries: toml_form::parse(command, text)?,
+    let content = toml_form::read(command, text, Form::Config);
+    match content.faults.is_empty() {
+        true => Ok(ConfigFile {
+            entries: content.entries,
+            warning: None,
+        }),
+        false => Err(content.faults),
+    }
+}
+
+/// The options of a library's file for the whole mount, and its sources. `command` is `fetchfs mount`, `source` has the
+/// options of a source.
+///
+/// # Errors
+/// As for [`ConfigFile::read`].
+pub(super) fn read_library(
+    path: &Path,
+    command: &Command,
+    source: &Command,
+) -> Result<(ConfigFile, Vec<SourceTable>, Vec<Fault>), FileError> {
+    let (text, mode) = open(path)?;
+    let content = toml_form::read(command, &text, Form::Library(source));
+    let in_sources = content.sources.iter().flat_map(|source| &source.entries);
+    let all: Vec<Entry> = content.entries.iter().chain(in_sources).cloned().collect();
+    check_exposure(path, mode, &all)?;
+    let file = ConfigFile {
+        entries: content.entries,
         warning: None,
-    })
+    };
+    Ok((file, content.sources, content.faults))
+}
+
+/// Returns true if a file has a source of a library, as far as it can be read.
+pub(super) fn is_of_a_library(path: &Path) -> bool {
+    let text = open(path).map(|(text, _)| text).unwrap_or_default();
+    toml_form::has_sources(&text)
+}
+
+/// The text of a file, and its permissions. Those of /dev/null or a pipe say nothing about its content, and are 0.
+fn open(path: &Path) -> Result<(String, u32), FileError> {
+    let unreadable = |error| FileError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > LARGEST {
+        return Err(unreadable(ErrorKind::FileTooLarge.into()));
+    }
+    Ok((text, if metadata.is_file() { metadata.mode() } else { 0 }))
 }
 
 /// Returns true if this user has no such file. HOME may be another user's (sudo), whose files this user can't see.

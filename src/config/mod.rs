@@ -7,6 +7,7 @@
 
 mod args;
 mod file;
+mod library;
 mod mount_config;
 mod network;
 mod options;
@@ -19,6 +20,7 @@ mod units;
 pub use args::mount_command;
 pub(crate) use args::{MountArgs, variable_of};
 pub(crate) use file::{FileError, SECRETS};
+pub(crate) use library::{Checked, LibraryFile, check_config};
 pub(crate) use mount_config::{ATTR_TTL, EngineConfig, MountConfig};
 pub(crate) use network::NetworkError;
 pub(crate) use network::values::{

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use nix::unistd::{getegid, geteuid};
 
+use super::library::LibraryFile;
 use super::source::shown;
 use crate::cache::quota::Share;
 use crate::http::HttpConfig;
+use crate::source::library::LibraryConfig;
 use crate::source::s3::S3Config;
 use crate::source::{ListingConfig, SourceSpec};
 
@@ -59,6 +61,15 @@ impl EngineConfig {
     }
 }
 
+/// The library of a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LibraryMount {
+    /// Its file, which can be read again.
+    pub file: LibraryFile,
+    /// What the file said.
+    pub sources: LibraryConfig,
+}
+
 /// The checked configuration of one mount.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct MountConfig {
@@ -67,6 +78,8 @@ pub(crate) struct MountConfig {
     pub sources: Vec<SourceSpec>,
     /// The source in mount tables: the URLs as given, without secrets, separated by spaces.
     pub source_name: String,
+    /// The library, if the sources are those of one.
+    pub library: Option<LibraryMount>,
     /// The kind of the sources, by its name; `None` if their first answers decide.
     pub kind: Option<String>,
     /// The mountpoint: absolute. Before it is mounted on, symbolic links in it are resolved, which only the mount table
@@ -113,6 +126,7 @@ impl MountConfig {
         MountConfig {
             source_name: names.join(" "),
             sources,
+            library: None,
             kind: None,
             mountpoint,
             engine,

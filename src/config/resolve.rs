@@ -9,13 +9,14 @@ use nix::unistd::{getegid, geteuid};
 
 use super::args::{MountArgs, mount_command};
 use super::file::{ConfigFile, FileError};
-use super::mount_config::{EngineConfig, MountConfig};
+use super::library::is_library;
+use super::mount_config::{EngineConfig, LibraryMount, MountConfig};
 use super::network::NetworkError;
 use super::paths::{PathError, absolute, cache_dir};
 use super::s3::{S3Error, refuse_mirrors};
 use super::source::{self, InvalidSource};
 use crate::http::HttpConfig;
-use crate::source::ListingConfig;
+use crate::source::{ListingConfig, SourceConfig, SourceSpec};
 
 /// Why the arguments can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,10 @@ pub(crate) enum ConfigError {
     /// The mountpoint is a URL.
     #[error("the mountpoint comes last: fetchfs mount {0} DIRECTORY")]
     UrlLast(String),
-    /// The config file can't be used.
+    /// A library beside other sources.
+    #[error("a library is mounted alone; write the other sources into its file, each below a [[source]]")]
+    LibraryAmongOthers,
+    /// The config file or a library's file can't be used.
     #[error(transparent)]
     File(#[from] FileError),
     /// The options about servers contradict each other, or a file that they name can't be used.
@@ -48,7 +52,7 @@ impl ConfigError {
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Self::Source(error) => error.is_usage(),
-            Self::OneOfTwo(_) | Self::UrlLast(_) | Self::S3(_) => true,
+            Self::OneOfTwo(_) | Self::UrlLast(_) | Self::LibraryAmongOthers | Self::S3(_) => true,
             Self::Network(error) => error.is_usage(),
             Self::File(error) => error.is_usage(),
             Self::Path(_) => false,
@@ -82,7 +86,13 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
     if last.contains("://") && !args.mountpoint.exists() {
         return Err(ConfigError::UrlLast(source::shown(&last)));
     }
-    let mut sources = source::read_all(&args.sources)?;
+    if args.library.is_none() && args.sources.iter().any(|source| is_library(source)) {
+        return Err(ConfigError::LibraryAmongOthers);
+    }
+    let mut sources = match args.library {
+        Some(_) => Vec::new(),
+        None => source::read_all(&args.sources)?,
+    };
     source::load(&mut sources, args.network.max_listing_size)?;
     let source_name = args
         .sources
@@ -90,20 +100,11 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         .map(|text| source::name(text))
         .collect::<Vec<_>>()
         .join(" ");
+    let (listings, metalink_locations) = (listing_config(&args), metalink_locations(&args));
     let cache_dir = cache_dir(args.cache_dir)?;
-    let listings = ListingConfig {
-        max_entries: usize::try_from(args.network.max_entries).unwrap_or(usize::MAX),
-        external_links: args.network.external_links,
-        query_links: args.network.query_links,
-    };
-    let metalink_locations = args.network.metalink_location.iter();
-    let metalink_locations = metalink_locations
-        .flat_map(|all| all.split(','))
-        .map(str::to_owned)
-        .collect();
     refuse_mirrors(&sources, &args.network.mirror)?;
     let s3 = args.s3.resolve()?;
-    let http = HttpConfig {
+    let mut http = HttpConfig {
         timeout: args.timeout,
         max_connections: args.max_connections.into(),
         offline: args.offline,
@@ -111,8 +112,23 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         max_redirects: args.network.max_redirects.into(),
         ..args.network.resolve(&sources)?
     };
+    let library = args.library.map(|file| -> Result<_, ConfigError> {
+        let sources = file.load()?;
+        http.sites = sources.sites();
+        Ok(LibraryMount { file, sources })
+    });
+    let library = library.transpose()?;
+    if let Some(library) = &library {
+        sources = library
+            .sources
+            .members
+            .iter()
+            .map(|member| member.spec.clone())
+            .collect();
+    }
     Ok(MountConfig {
         sources,
+        library,
         source_name,
         kind: args.kind,
         mountpoint: absolute(args.mountpoint)?,
@@ -144,6 +160,52 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         log_file: args.log_file.map(absolute).transpose()?,
         verbosity: args.verbose,
     })
+}
+
+/// The settings of one source of a library.
+pub(super) struct SourceSettings {
+    pub(super) http: HttpConfig,
+    pub(super) sources: SourceConfig,
+    pub(super) kind: Option<String>,
+    pub(super) content_disposition: bool,
+}
+
+/// The settings of a source with these options.
+///
+/// # Errors
+/// If they contradict each other, or a file that they name can't be used.
+pub(super) fn source_settings(args: MountArgs, source: &SourceSpec) -> Result<SourceSettings, ConfigError> {
+    let sources = std::slice::from_ref(source);
+    refuse_mirrors(sources, &args.network.mirror)?;
+    let settings = SourceConfig {
+        listings: listing_config(&args),
+        ttl: args.attr_ttl,
+        metalink_locations: metalink_locations(&args),
+        s3: args.s3.resolve()?,
+    };
+    let http = HttpConfig {
+        max_connections: args.max_connections.into(),
+        ..args.network.resolve(sources)?
+    };
+    Ok(SourceSettings {
+        http,
+        sources: settings,
+        kind: args.kind,
+        content_disposition: args.content_disposition,
+    })
+}
+
+fn listing_config(args: &MountArgs) -> ListingConfig {
+    ListingConfig {
+        max_entries: usize::try_from(args.network.max_entries).unwrap_or(usize::MAX),
+        external_links: args.network.external_links,
+        query_links: args.network.query_links,
+    }
+}
+
+fn metalink_locations(args: &MountArgs) -> Vec<String> {
+    let given = args.network.metalink_location.iter();
+    given.flat_map(|all| all.split(',')).map(str::to_owned).collect()
 }
 
 /// The cache directory for commands that mount nothing: the named one, or the one of a mount without options.

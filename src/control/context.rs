@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use super::jobs::{self, Jobs};
 use super::prefetch::Tools;
+use super::protocol::Reloaded;
 use crate::cache::Cache;
-use crate::source::SourceSpec;
+use crate::source::{Library, SourceSpec};
 use crate::vfs::Tree;
 
 /// Facts of the mount that `status` shows.
@@ -34,9 +35,22 @@ pub(crate) struct About {
     pub outlives_mount: bool,
 }
 
+/// Takes a changed library's file over, or says in one sentence why not.
+pub(crate) type Reload = dyn Fn() -> Result<Reloaded, String> + Send + Sync;
+
+/// A library that is mounted.
+pub(crate) struct LibraryControl {
+    /// Its sources.
+    pub library: Arc<Library>,
+    /// Reads its file again. Blocks.
+    pub reload: Arc<Reload>,
+}
+
 /// Handles the requests to one mount.
 pub(crate) struct Control {
     pub(super) about: About,
+    /// The library, if one is mounted.
+    pub(super) library: Option<LibraryControl>,
     pub(super) tree: Arc<Tree>,
     pub(super) cache: Arc<Cache>,
     pub(super) jobs: Arc<Jobs>,
@@ -50,6 +64,7 @@ impl Control {
     pub(crate) fn new(
         about: About,
         sources: &[SourceSpec],
+        library: Option<LibraryControl>,
         tree: Arc<Tree>,
         cache: Arc<Cache>,
         runtime: Handle,
@@ -64,6 +79,7 @@ impl Control {
         jobs.resume();
         Arc::new(Control {
             about,
+            library,
             tree,
             cache,
             jobs,

@@ -1,7 +1,7 @@
 //! Measures the state of a mount.
 
 use super::context::Control;
-use super::status::{Down, Origin, Status};
+use super::status::{Down, Origin, Source, Status};
 
 /// Time over which the rate is measured. Long enough for several buffers of a body, which arrive some ten times a
 /// second at 1 MB/s. Short enough for a person who waits for the output.
@@ -16,9 +16,15 @@ pub(super) async fn status(control: &Control) -> Status {
     let rate = (fetched_bytes - before) as f64 / began.elapsed().as_secs_f64();
     let (known_files, known_bytes) = control.tree.known();
     let cached_bytes = control.with_cache(|cache| cache.cached_bytes()).await;
+    let sources = control
+        .library
+        .as_ref()
+        .map(|control| control.library.status())
+        .unwrap_or_default();
     Status {
         source: control.about.source.clone(),
         kinds: control.about.kinds.iter().map(|&kind| kind.to_owned()).collect(),
+        sources: sources.into_iter().map(Source::from).collect(),
         mountpoint: control.about.mountpoint.display().to_string(),
         // The client reads its own mount table.
         elsewhere: Vec::new(),

@@ -20,5 +20,5 @@ mod server;
 pub(crate) mod status;
 
 pub(crate) use client::Client;
-pub(crate) use context::{About, Control};
+pub(crate) use context::{About, Control, LibraryControl, Reload};
 pub(crate) use server::{serve, serve_at};

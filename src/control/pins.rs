@@ -8,6 +8,7 @@ use url::Url;
 use super::context::Control;
 use super::protocol::{Failure, Reply, TreePath, Wanted};
 use crate::cache::{Evicted, Unpinned};
+use crate::source::LIBRARY;
 use crate::vfs::Node;
 
 /// The refusal of a request that could not be recorded and would be lost with the mount.
@@ -195,9 +196,9 @@ impl Control {
     }
 }
 
-/// Returns true if this is the URL of a directory that only a document describes.
+/// Returns true if this is the URL of a directory that only a document or a library describes.
 fn is_in_document(url: &Url) -> bool {
-    url.scheme().contains('+')
+    url.scheme().contains('+') || url.scheme() == LIBRARY
 }
 
 /// The failures to report for what an eviction left: one sentence for each reason.

@@ -145,6 +145,8 @@ pub(crate) enum Request {
     },
     /// Report the state of the mount. Answered by [`Reply::Status`].
     Status,
+    /// Read the file of the library again. Answered by [`Reply::Reloaded`].
+    Reload,
     /// Wait for the end of the mount. Answered by the end of the connection.
     AwaitEnd,
 }
@@ -209,6 +211,8 @@ pub(crate) enum Reply {
         /// The first failures.
         failures: Vec<Failure>,
     },
+    /// The library has these sources now.
+    Reloaded(Reloaded),
     /// The state of the mount.
     Status(Box<super::status::Status>),
     /// The request was carried out.
@@ -218,6 +222,21 @@ pub(crate) enum Reply {
         /// The reason: one sentence.
         reason: String,
     },
+}
+
+/// What is different after the file of a library was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// Number of sources.
+    pub sources: usize,
+    /// The new ones: their URLs, without secrets.
+    pub added: Vec<String>,
+    /// Those that are gone.
+    pub removed: Vec<String>,
+    /// Those with other options.
+    pub changed: Vec<String>,
+    /// Whether options of the mount have changed, which take effect at the next mount.
+    pub needs_mount: bool,
 }
 
 /// The progress of a prefetch.

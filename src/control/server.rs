@@ -192,9 +192,25 @@ async fn answer(
         } => control.evict(paths, recursive, force).await,
         Request::Map { paths } => control.maps(paths).await,
         Request::Refresh { paths, recursive } => refresh(control, paths, recursive, writer).await?,
+        Request::Reload => reload(control).await,
         Request::AwaitEnd => std::future::pending().await,
         Request::Status => Reply::Status(Box::new(measure::status(control).await)),
     })
+}
+
+async fn reload(control: &Control) -> Reply {
+    let Some(library) = &control.library else {
+        return refused(format!(
+            "no library is mounted on {}; SIGHUP refreshes the listings of any mount",
+            control.about.mountpoint.display()
+        ));
+    };
+    let reload = Arc::clone(&library.reload);
+    match control.with_cache(move |_| reload()).await {
+        Some(Ok(reloaded)) => Reply::Reloaded(reloaded),
+        Some(Err(why)) => refused(why),
+        None => refused("the mount is shutting down".to_owned()),
+    }
 }
 
 /// Fetches and reports progress until it is done or the future is dropped.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cache::OriginStatus;
+use crate::source::library::{MemberState, MemberStatus};
 
 /// What `fetchfs status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +13,9 @@ pub(crate) struct Status {
     /// The kinds of these sources, as `--type` has them, each once.
     #[serde(default)]
     pub kinds: Vec<String>,
+    /// The sources of a library, in the order of its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// The mountpoint.
     pub mountpoint: String,
     /// Bind mounts of the mountpoint.
@@ -50,6 +54,55 @@ pub(crate) struct Status {
     /// The origins that are down, unreachable or overloaded, for data or metadata.
     #[serde(default)]
     pub down: Vec<Down>,
+}
+
+/// A source of a library.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Source {
+    /// Its place in the mount, relative to the mountpoint; empty for the root.
+    pub at: String,
+    /// Its URL, without secrets.
+    pub url: String,
+    /// Its kind, as `--type` has it; `None` before that is known.
+    pub kind: Option<String>,
+    /// Whether it gives its names.
+    pub state: SourceState,
+    /// Why not: a sentence without its full stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+/// Whether a source gives its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SourceState {
+    /// It was not asked yet.
+    Unasked,
+    /// It gave them when it was last asked.
+    Up,
+    /// It did not.
+    Down,
+}
+
+impl From<MemberStatus> for Source {
+    fn from(status: MemberStatus) -> Source {
+        let (state, reason, since) = match status.state {
+            MemberState::Unasked => (SourceState::Unasked, None, None),
+            MemberState::Up => (SourceState::Up, None, None),
+            MemberState::Down { reason, since } => (SourceState::Down, Some(reason), Some(since)),
+        };
+        Source {
+            at: status.place,
+            url: status.url,
+            kind: status.kind.map(str::to_owned),
+            state,
+            reason,
+            seconds: since.map(|since| since.elapsed().as_secs()),
+        }
+    }
 }
 
 /// An origin that is paused after failures, except for occasional probes.

@@ -21,6 +21,15 @@ impl fmt::Debug for MirrorConfig {
     }
 }
 
+/// The configuration for one source of a library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteConfig {
+    /// Its URL as the user has written it.
+    pub source: Url,
+    /// The configuration for requests to it. Has no further sources in it.
+    pub http: HttpConfig,
+}
+
 /// Configuration of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -56,6 +65,8 @@ pub struct HttpConfig {
     pub cookies: CookieConfig,
     /// Mirrors of the source. Default: none.
     pub mirrors: MirrorConfig,
+    /// The sources of a library, each with its own configuration. Default: none.
+    pub sites: Vec<SiteConfig>,
 }
 
 /// Which proxy connections use.
@@ -140,6 +151,7 @@ impl Default for HttpConfig {
             access: AccessConfig::default(),
             cookies: CookieConfig::default(),
             mirrors: MirrorConfig::default(),
+            sites: Vec::new(),
         }
     }
 }

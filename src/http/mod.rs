@@ -17,13 +17,14 @@ pub(crate) mod origin;
 pub(crate) mod redact;
 pub(crate) mod response;
 pub(crate) mod secret;
+pub(crate) mod tag;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls_failure;
 
 pub(crate) use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
 pub use config::HttpConfig;
-pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, TlsConfig};
+pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, SiteConfig, TlsConfig};
 pub(crate) use connect::SetupError;
 pub(crate) use cookies::{CookieConfig, CookieError, CookieFile, CookieJar};
 pub(crate) use error::{HttpError, HttpErrorKind, NO_STATUS};

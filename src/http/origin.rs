@@ -4,6 +4,8 @@ use std::fmt;
 
 use url::Url;
 
+use super::tag;
+
 /// Maximum number of distinct origins. State for further ones is shared or dropped. Far more than users mount; the
 /// bound is needed because a server can name ever new origins, by redirects or by links with `--external-links`.
 pub(crate) const MOST_ORIGINS: usize = 1024;
@@ -22,6 +24,9 @@ impl Origin {
     ///
     /// A scheme such as `list+https` counts as `https`: a directory in a document that comes from there.
     pub fn of(url: &Url) -> Option<Origin> {
+        if let Some((_, own)) = tag::split(url) {
+            return Origin::of(&own);
+        }
         if let Some((_, requests)) = url.scheme().split_once('+') {
             let rest = &url.as_str()[url.scheme().len()..];
             return Origin::of(&Url::parse(&format!("{requests}{rest}")).ok()?).filter(|origin| !origin.is_local());

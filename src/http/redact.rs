@@ -5,6 +5,7 @@ use std::{fmt, ops::Deref};
 use url::Url;
 
 use super::Origin;
+use super::tag::untagged;
 
 /// Maximum characters of a URL in a message. A server can send a redirect of 100 kB.
 const LONGEST_SHOWN: usize = 500;
@@ -20,7 +21,7 @@ pub(crate) fn strip(url: &mut Url) {
 /// A URL for messages and logs: `https://host/file?token=…`. It has no user, no password and no query values, where
 /// tokens and signatures are. A URL longer than `LONGEST_SHOWN` is cut.
 pub(crate) fn redact(url: &Url) -> RedactedUrl {
-    let mut shown = url.clone();
+    let mut shown = untagged(url).into_owned();
     strip(&mut shown);
     shown.set_query(None);
     shown.set_fragment(None);

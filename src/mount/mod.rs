@@ -11,6 +11,7 @@
 mod end;
 pub(crate) mod mountpoint;
 mod ready;
+mod reload;
 pub(crate) mod served;
 mod signals;
 mod threads;
@@ -43,7 +44,13 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     let engine = Engine::open(config.engine.clone())?;
     let prepared = Prepared::new(&config, &engine)?;
     let (ends, ended) = bounded(2);
-    signals::watch(engine.runtime(), config.foreground, prepared.tree(), ends.clone())?;
+    signals::watch(
+        engine.runtime(),
+        config.foreground,
+        prepared.tree(),
+        prepared.reload(),
+        ends.clone(),
+    )?;
     let served = prepared.mount(&config, run_file, ServedBy::Daemon, move |outcome| {
         // An error means that the process is ending anyway.
         let _ = ends.send(End::Unmounted(outcome));

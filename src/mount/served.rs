@@ -21,14 +21,16 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::mountpoint::{self, MountFlags, RunFile};
+use super::reload::Reloader;
 use crate::config::MountConfig;
-use crate::control::{self, About, Control};
+use crate::control::{self, About, Control, LibraryControl, Reload};
 use crate::engine::{Engine, HOUSEKEEPING};
 use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
-use crate::source::{SourceConfig, SourceSpec, Sources};
+use crate::source::library::LibraryConfig;
+use crate::source::{Library, SourceConfig, SourceSpec, Sources};
 use crate::util::clock;
 use crate::util::events;
-use crate::vfs::{Naming, Top, Tree, TreeConfig};
+use crate::vfs::{Naming, StoredListings, Top, Tree, TreeConfig};
 
 /// Threads that read requests from the kernel, each with its own descriptor. None of them ever waits for an origin;
 /// there are several so that small reads of cached bytes are answered in parallel.
@@ -51,6 +53,8 @@ pub(crate) struct Prepared {
     engine: Arc<Engine>,
     /// The names of the kinds of its sources.
     kinds: Vec<&'static str>,
+    library: Option<Arc<Library>>,
+    reload: Option<Arc<Reload>>,
     tree: Arc<Tree>,
     filesystem: FetchFs,
     connection: Arc<Connection>,
@@ -103,14 +107,23 @@ impl Prepared {
     /// # Errors
     /// If a source can't be mounted, or the system refuses threads.
     pub(crate) fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
-        let sources = SourceConfig {
-            listings: config.listings,
-            ttl: config.attr_ttl,
-            metalink_locations: config.metalink_locations.clone(),
-            s3: config.s3.clone(),
+        let (library, sources, top) = match &config.library {
+            Some(library) => {
+                let (library, sources, top) = of_library(&library.sources, engine);
+                (Some(library), sources, top)
+            }
+            None => {
+                let sources = SourceConfig {
+                    listings: config.listings,
+                    ttl: config.attr_ttl,
+                    metalink_locations: config.metalink_locations.clone(),
+                    s3: config.s3.clone(),
+                };
+                let sources = Sources::new(engine.client(), &sources, config.kind.as_deref());
+                let top = ask_sources(config, engine, &sources)?;
+                (None, sources, top)
+            }
         };
-        let sources = Sources::new(engine.client(), &sources, config.kind.as_deref());
-        let top = ask_sources(config, engine, &sources)?;
         let kinds = top.kinds();
         let connection = Connection::new().context("can't start the thread that ends waits")?;
         let kernel = Arc::clone(&connection);
@@ -124,6 +137,11 @@ impl Prepared {
             engine.runtime().clone(),
             attributes_changed,
         );
+        let reload = config.library.as_ref().zip(library.clone()).map(|(mount, library)| {
+            let (client, runtime) = (engine.client().clone(), engine.runtime().clone());
+            let reloader = Reloader::new(mount.file.clone(), library, client, Arc::clone(&tree), runtime);
+            Arc::new(move || reloader.reload()) as Arc<Reload>
+        });
         let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));
         let filesystem = FetchFs::new(
             Arc::clone(&tree),
@@ -138,11 +156,18 @@ impl Prepared {
         Ok(Prepared {
             engine: Arc::clone(engine),
             kinds,
+            library,
+            reload,
             tree,
             filesystem,
             connection,
             passthrough,
         })
+    }
+
+    /// Reads the file of the library again, if one is mounted.
+    pub(crate) fn reload(&self) -> Option<Arc<Reload>> {
+        self.reload.clone()
     }
 
     /// The tree of names.
@@ -164,6 +189,8 @@ impl Prepared {
         let Prepared {
             engine,
             kinds,
+            library,
+            reload,
             tree,
             filesystem,
             connection,
@@ -181,7 +208,11 @@ impl Prepared {
         {
             log::debug!("can't set the kernel's read-ahead: {error}");
         }
-        let control = start_control(config, by, &engine, &run_file, &tree, kinds);
+        if let Some(library) = &library {
+            let library = Arc::clone(library);
+            engine.runtime().spawn(async move { library.find_out().await });
+        }
+        let control = start_control(config, by, &engine, &run_file, &tree, kinds, library.zip(reload));
         Ok(Served {
             run_file,
             connection,
@@ -220,6 +251,14 @@ fn ask_sources(config: &MountConfig, engine: &Arc<Engine>, sources: &Arc<Sources
             humantime::format_duration(patience)
         )),
     }
+}
+
+/// The library's tree. No source is asked.
+fn of_library(config: &LibraryConfig, engine: &Engine) -> (Arc<Library>, Arc<Sources>, Top) {
+    let known = Arc::new(StoredListings(Arc::clone(engine.cache())));
+    let library = Library::new(config, engine.client().clone(), known, engine.config().read_timeout);
+    let top = Top::of_library(Arc::clone(&library), engine.cache().catalog());
+    (Arc::clone(&library), Sources::of_library(library), top)
 }
 
 fn tree_config(config: &MountConfig, engine: &Engine) -> TreeConfig {
@@ -277,6 +316,7 @@ fn start_control(
     run_file: &Arc<RunFile>,
     tree: &Arc<Tree>,
     kinds: Vec<&'static str>,
+    library: Option<(Arc<Library>, Arc<Reload>)>,
 ) -> ControlSocket {
     let about = About {
         source: config.source_name.clone(),
@@ -289,7 +329,8 @@ fn start_control(
         outlives_mount: by == ServedBy::Program,
     };
     let (tree, cache, runtime) = (Arc::clone(tree), Arc::clone(engine.cache()), engine.runtime());
-    let control = Control::new(about, &config.sources, tree, cache, runtime.clone());
+    let library = library.map(|(library, reload)| LibraryControl { library, reload });
+    let control = Control::new(about, &config.sources, library, tree, cache, runtime.clone());
     let socket = run_file.control_socket();
     let at_mark = control::serve(&socket, Arc::clone(&control), runtime);
     let by_device = run_file

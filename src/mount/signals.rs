@@ -4,7 +4,7 @@
 //! which every access fails.
 //!
 //! - TERM, INT, QUIT and ABRT unmount.
-//! - HUP reopens the log file and refreshes listings. If the terminal of a mount in the foreground was closed, it
+//! - HUP reopens the log file, refreshes listings, and reads the file of a library again. If the terminal of a mount in the foreground was closed, it
 //!   unmounts.
 //! - All other signals that would end or stop the process are ignored, except SIGSEGV and SIGBUS, whose handlers are
 //!   Rust's own. A true fault ends the process all the same: the kernel does not let it be ignored.
@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::end::End;
+use crate::control::Reload;
 use crate::logging;
 use crate::util::events;
 use crate::vfs::Tree;
@@ -67,7 +68,13 @@ pub(super) fn ignore_the_meaningless() {
 ///
 /// # Errors
 /// If the system refuses to install a handler.
-pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, ends: Sender<End>) -> anyhow::Result<()> {
+pub(super) fn watch(
+    runtime: &Handle,
+    is_foreground: bool,
+    tree: &Arc<Tree>,
+    reload: Option<Arc<Reload>>,
+    ends: Sender<End>,
+) -> anyhow::Result<()> {
     // nohup(1) ignores SIGHUP: then the terminal may be closed.
     let minds_terminal = is_foreground && !is_ignored(libc::SIGHUP) && has_terminal();
     let _in_runtime = runtime.enter();
@@ -92,6 +99,10 @@ pub(super) fn watch(runtime: &Handle, is_foreground: bool, tree: &Arc<Tree>, end
                     logging::reopen();
                     log::info!(event = events::REFRESH_REQUESTED; "SIGHUP: listings will be requested again");
                     tree.refresh();
+                    if let Some(reload) = reload.clone() {
+                        // The log says how it ends.
+                        tokio::task::spawn_blocking(move || reload().ok());
+                    }
                     if minds_terminal && hangs_up(&mut hangup).await {
                         break "the terminal was closed";
                     }

@@ -43,7 +43,10 @@ use super::{
     },
     version_aliases::VersionAliases,
 };
-use crate::http::{HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, response::head::is_elsewhere};
+use crate::http::{
+    HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, response::head::is_elsewhere,
+    tag::untagged,
+};
 
 /// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
@@ -79,7 +82,7 @@ impl Client {
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
         Ok(Client {
             shared: Arc::new(ClientState {
-                mirrors: Mirrors::new(config.mirrors.clone()),
+                mirrors: Mirrors::new(mirrors(&config)),
                 transport: Transport::new(config)?,
                 name_slots: PerOrigin::new(|_| NameSlots::new()),
                 responsiveness: PerOrigin::new(Responsiveness::new),
@@ -100,7 +103,24 @@ impl Client {
     ///
     /// Only for URLs that the user gave, never for a link or redirect from a server.
     pub fn adopt(&self, url: Url) -> Url {
-        self.transport().access.adopt(url)
+        self.transport().site(&url).access.adopt(url)
+    }
+
+    /// [`Self::adopt`] for a source of a library: `source` is its URL as the user has written it, `url` that of its
+    /// requests.
+    pub(crate) fn adopt_for(&self, source: &Url, url: Url) -> Url {
+        self.transport().sites().adopt_for(source, url)
+    }
+
+    /// Sends requests with the settings of these sources from now on.
+    ///
+    /// # Errors
+    /// If a file that a configuration names can't be used. Then nothing has changed.
+    pub(crate) fn replace_sites(&self, sources: Vec<SiteConfig>) -> Result<(), SetupError> {
+        let mirrors = sources.iter().map(|site| site.http.mirrors.clone()).collect();
+        self.transport().replace_sites(sources)?;
+        self.mirrors().replace(mirrors);
+        Ok(())
     }
 
     /// Signs requests for what is below a directory, whose path ends in `/`. Not for a target of a redirect to elsewhere.
@@ -136,12 +156,12 @@ impl Client {
 
     /// Returns true if a proxy is set. Then a failed connection may be the proxy's.
     pub fn may_use_a_proxy(&self) -> bool {
-        self.transport().config.proxy.may_be_one()
+        self.transport().sites().may_use_a_proxy()
     }
 
     /// Returns true if requests to this URL's origin carry a login or a token.
     pub fn logs_in_at(&self, url: &Url) -> bool {
-        self.transport().access.logs_in_at(url)
+        self.transport().site(url).access.logs_in_at(url)
     }
 
     /// Registers a directory URL that the user gave, if it is one. Requests keep the form that the user gave, with or
@@ -280,6 +300,12 @@ impl Client {
     }
 }
 
+/// The mirrors of all sources.
+fn mirrors(config: &HttpConfig) -> Vec<MirrorConfig> {
+    let of_sources = config.sites.iter().map(|site| &site.http.mirrors);
+    of_sources.chain([&config.mirrors]).cloned().collect()
+}
+
 /// The same URL with a `/` at the end.
 pub(crate) fn as_directory(url: &Url) -> Url {
     let mut directory = url.clone();
@@ -292,6 +318,7 @@ pub(crate) fn as_directory(url: &Url) -> Url {
 /// The parent directory's URL; `None` for the root of a server. For a directory in a document, which the server does not
 /// know, the server's root.
 fn directory_of(url: &Url) -> Option<Url> {
+    let url = &*untagged(url);
     if let Some((_, requests)) = url.scheme().split_once('+') {
         let root = format!("{requests}{}", &url.as_str()[url.scheme().len()..]);
         return Url::parse(&root).ok()?.join("/").ok();

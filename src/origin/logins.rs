@@ -71,13 +71,13 @@ fn slow_hash(text: &str) -> LoginKey {
 impl Client {
     /// Everything that identifies the sender of requests for this URL. Secret.
     fn login_text(&self, url: &Url) -> String {
-        let (transport, mut text) = (self.transport(), String::new());
+        let (site, mut text) = (self.transport().site(url), String::new());
         // Writing to a string can't fail.
-        if let Some(login) = transport.access.login_at(url) {
+        if let Some(login) = site.access.login_at(url) {
             let _ = writeln!(text, "login\0{}\0{}", login.user, login.password.expose());
         }
-        if transport.access.is_home(url) {
-            let config = &transport.config;
+        if site.access.is_home(url) {
+            let config = &site.config;
             let _ = match &config.access.token {
                 Some(TokenSource::Given(token)) => writeln!(text, "token\0{}", token.expose()),
                 Some(TokenSource::File(path)) => writeln!(text, "token file\0{}", path.display()),
@@ -93,14 +93,14 @@ impl Client {
                 let _ = writeln!(text, "certificate\0{}", certificate.display());
             }
         }
-        for (name, value) in transport.config.cookies.file.of_host(url) {
+        for (name, value) in site.config.cookies.file.of_host(url) {
             let _ = writeln!(text, "cookie\0{name}\0{value}");
         }
         // Logins at other hosts, which a redirect may lead to.
-        if let Some(path) = transport.access.netrc_for_others(url) {
+        if let Some(path) = site.access.netrc_for_others(url) {
             let _ = writeln!(text, "netrc\0{}", path.display());
         }
-        if let Some(path) = transport.config.cookies.file.path_if_for_others(url) {
+        if let Some(path) = site.config.cookies.file.path_if_for_others(url) {
             let _ = writeln!(text, "cookie file\0{}", path.display());
         }
         text

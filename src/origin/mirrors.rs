@@ -18,12 +18,12 @@
 
 use std::{collections::HashMap, fmt::Display, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::{
-    http::{HttpErrorKind, MirrorConfig, redact},
+    http::{HttpErrorKind, MirrorConfig, redact, tag::untagged},
     util::events,
 };
 
@@ -79,22 +79,34 @@ fn directory_path(url: &Url) -> String {
 
 /// A mount's mirrors and their state.
 pub(crate) struct Mirrors {
-    config: MirrorConfig,
+    /// Those of each source. Locked for the moment of a look-up or a change.
+    config: RwLock<Vec<MirrorConfig>>,
     /// Since when a mirror is left out for a file, by its URL there. **No other lock is taken under it.**
     left_out: Mutex<HashMap<Url, Instant>>,
 }
 
 impl Mirrors {
-    pub(crate) fn new(config: MirrorConfig) -> Mirrors {
+    pub(crate) fn new(config: Vec<MirrorConfig>) -> Mirrors {
         Mirrors {
-            config,
+            config: RwLock::new(config),
             left_out: Mutex::default(),
         }
     }
 
     /// The URLs of a file or directory on the mirrors, in the order in which to ask them.
     pub(crate) fn of(&self, url: &Url) -> Vec<Url> {
-        self.config.of(url)
+        let (url, config) = (untagged(url), self.config.read());
+        // Those of the nearest source, where one is below another.
+        let of_sources = config.iter().map(|mirrors| (mirrors, mirrors.of(&url)));
+        let path = |mirrors: &MirrorConfig| mirrors.source.as_ref().map_or(0, |source| source.path().len());
+        let fitting = of_sources.filter(|(_, urls)| !urls.is_empty());
+        let nearest = fitting.max_by_key(|(mirrors, _)| path(mirrors));
+        nearest.map(|(_, urls)| urls).unwrap_or_default()
+    }
+
+    /// The sources have these mirrors from now on.
+    pub(crate) fn replace(&self, config: Vec<MirrorConfig>) {
+        *self.config.write() = config;
     }
 
     /// Those of a file's other URLs that may be asked now.
@@ -198,7 +210,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_mirror_is_left_out_for_one_file_and_for_a_while() {
-        let mirrors = Mirrors::new(config("http://a/", &["http://b/", "http://c/"]));
+        let mirrors = Mirrors::new(vec![config("http://a/", &["http://b/", "http://c/"])]);
         let asked = |file: &str| mirrors.not_left_out(&mirrors.of(&url(file)));
         mirrors.leave_out(&url("http://b/f"), &"it lacks it");
         assert_eq!(asked("http://a/f"), [url("http://c/f")]);

@@ -152,6 +152,18 @@ impl Entries {
         }
     }
 
+    /// An empty list with the same base as another one.
+    pub(crate) fn empty_like(other: &Entries) -> Entries {
+        Entries {
+            base: Arc::clone(&other.base),
+            texts: Vec::new(),
+            packed: Vec::new(),
+            nanoseconds: HashMap::new(),
+            published: HashMap::new(),
+            tags: Vec::new(),
+        }
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.packed.len()

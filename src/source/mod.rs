@@ -24,6 +24,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod index_page;
+pub(crate) mod library;
 mod list;
 mod listing_builder;
 mod local;
@@ -55,6 +56,7 @@ pub(crate) use entries::{EntityTag, Entries};
 pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;
+pub(crate) use library::{LIBRARY, Library};
 pub(crate) use registry::{Opened, SourceSpec, Sources};
 use s3::S3Config;
 pub(crate) use web_index::INDEX;
@@ -86,7 +88,7 @@ impl Default for ListingConfig {
 }
 
 /// Settings of a mount's sources.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceConfig {
     /// Which entries listings have.
     pub listings: ListingConfig,
@@ -171,7 +173,7 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn expire(&self) {}
 
     /// Returns true if a listing may lack names that exist. Then a look-up of such a name asks the origin for it.
-    fn may_omit_names(&self) -> bool {
+    fn may_omit_names(&self, _directory: &Url) -> bool {
         false
     }
 

@@ -14,6 +14,7 @@ use url::Url;
 use super::asked::Asked;
 use super::document::{DocumentSource, Format};
 use super::file::{FILE, SingleFile};
+use super::library::{LIBRARY, Library};
 use super::local::{self, LocalContent};
 use super::local_directory::{LOCAL, LocalTrees};
 use super::s3::{Buckets, S3};
@@ -206,6 +207,14 @@ impl SourceSpec {
     }
 }
 
+/// A library, whose directories have URLs of their own and of all kinds of sources.
+const OF_LIBRARIES: Kind = Kind {
+    name: LIBRARY,
+    schemes: &[LIBRARY, "http", "https"],
+    own_schemes: &[],
+    new: |_, _| Arc::new(SingleFile),
+};
+
 /// The sources of one mount, one of each kind that it may have.
 pub(crate) struct Sources {
     kinds: Vec<(Kind, Arc<dyn Source>)>,
@@ -239,6 +248,14 @@ impl Sources {
         })
     }
 
+    /// The sources of a mount of a library.
+    pub(crate) fn of_library(library: Arc<Library>) -> Arc<Sources> {
+        Arc::new(Sources {
+            kinds: vec![(OF_LIBRARIES, library)],
+            is_named: false,
+        })
+    }
+
     /// The kinds that a source may have.
     fn fitting(&self, spec: &SourceSpec) -> impl Iterator<Item = &(Kind, Arc<dyn Source>)> {
         let scheme = spec.url.scheme().to_owned();
@@ -267,7 +284,10 @@ impl Sources {
     /// without them, it does not.
     pub(crate) fn of_file(&self, url: &Url) -> Arc<dyn Source> {
         let spec = SourceSpec::at(url.clone());
-        match self.fitting(&spec).find(|(kind, _)| kind.name == INDEX) {
+        match self
+            .fitting(&spec)
+            .find(|(kind, _)| matches!(kind.name, INDEX | LIBRARY))
+        {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
         }

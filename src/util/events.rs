@@ -84,6 +84,14 @@ events! {
     DEAD_MOUNT_REMOVED = "dead_mount_removed";
     /// SIGHUP: listings are requested again.
     REFRESH_REQUESTED = "refresh_requested";
+    /// A changed library's file was taken over.
+    LIBRARY_RELOADED = "library_reloaded";
+    /// A changed library's file has a mistake, or can't be used; the earlier sources stay.
+    RELOAD_FAILED = "reload_failed";
+    /// A source of a library can't be listed.
+    SOURCE_UNAVAILABLE = "source_unavailable";
+    /// A source of a library can be listed again.
+    SOURCE_AVAILABLE = "source_available";
     /// SIGTSTP (Ctrl-Z) is ignored.
     SUSPEND_IGNORED = "suspend_ignored";
     /// The log file can't be opened anew after its rotation.

@@ -40,6 +40,7 @@ mod tree;
 
 pub(crate) use error::TreeError;
 pub(crate) use file::resolver::DateHold;
+pub(crate) use listing::stored::StoredListings;
 pub(crate) use nodes::attributes::Attributes;
 pub(crate) use nodes::changes::Changes;
 pub(crate) use nodes::ino::Ino;

@@ -8,35 +8,44 @@ use crate::config::source;
 pub(crate) const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
 
 /// A mistake in a config file.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}: {sentence}", place.line, place.column)]
 pub(crate) struct Fault {
-    pub(super) place: Place,
+    pub(in crate::config) place: Place,
     /// What is wrong, and what to do about it. **Without any value that may be a secret.**
-    pub(super) sentence: String,
+    pub(in crate::config) sentence: String,
 }
 
 /// A place in a config file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::config) struct Place {
     /// From 1.
-    pub(super) line: usize,
+    pub(in crate::config) line: usize,
     /// In characters, from 1.
-    pub(super) column: usize,
+    pub(in crate::config) column: usize,
 }
 
 /// One value of one option.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) place: Place,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct Entry {
+    pub(in crate::config) place: Place,
     /// The URL of the sources that it is for; `None` is all sources.
-    pub(super) section: Option<Url>,
+    pub(in crate::config) section: Option<Url>,
     /// The option's, with `-`.
-    pub(super) name: String,
+    pub(in crate::config) name: String,
     /// In the notation of the command line; empty for a switch.
-    pub(super) value: String,
+    pub(in crate::config) value: String,
     /// The same as flags; none for a switch that is off.
-    pub(super) flags: Vec<String>,
+    pub(in crate::config) flags: Vec<String>,
+}
+
+/// One source of a library.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub(in crate::config) struct SourceTable {
+    /// The place of its first line.
+    pub(in crate::config) place: Place,
+    /// Its options.
+    pub(in crate::config) entries: Vec<Entry>,
 }
 
 /// The URL of a section; `None` if invalid, or with a user, a password or a query: that would be a secret, and match no
@@ -47,12 +56,14 @@ pub(super) fn section(name: &str) -> Option<Url> {
 }
 
 /// Returns true if the value of an option, which is named with `-`, is a secret.
-pub(super) fn is_secret(name: &str, value: &str) -> bool {
+pub(in crate::config) fn is_secret(name: &str, value: &str) -> bool {
     match name {
         // The secret is in another file then.
         "header" => !value.starts_with('@'),
         "login" => value.contains(':'),
         "proxy" => value.contains('@'),
+        // A password in a source's URL.
+        "url" => Url::parse(value).is_ok_and(|url| url.password().is_some()),
         name => SECRETS.contains(&name),
     }
 }

@@ -11,6 +11,8 @@ use crate::config::options::adds_up;
 pub(super) enum Kind {
     /// A boolean.
     Switch,
+    /// A boolean, as a value.
+    Boolean,
     /// An integer: how often the flag is given.
     Count,
     /// An integer.
@@ -40,6 +42,7 @@ impl Kind {
         }
         let placeholder = flag.get_value_names().and_then(|names| names.first());
         match placeholder.map_or("", |name| name.as_str()) {
+            "BOOL" => Kind::Boolean,
             "N" => Kind::Integer,
             "SIZE" => Kind::Size,
             "TIME" => Kind::Time,
@@ -54,7 +57,7 @@ impl Kind {
     /// The text after "write ".
     pub(super) fn expected(self) -> &'static str {
         match self {
-            Kind::Switch => "true or false",
+            Kind::Switch | Kind::Boolean => "true or false",
             Kind::Count => "an integer from 0 to 9",
             Kind::Integer => "an integer",
             Kind::Size => "a size in quotes, for example \"20GiB\", or a number of bytes",
@@ -71,13 +74,14 @@ impl Kind {
     pub(super) fn text(self, value: &DeValue) -> Option<String> {
         match (self, value) {
             (Kind::Switch, DeValue::Boolean(_)) => Some(String::new()),
+            (Kind::Boolean, DeValue::Boolean(value)) => Some(value.to_string()),
             (Kind::Octal, DeValue::Integer(integer)) if integer.radix() == 8 => Some(integer.as_str().to_owned()),
             (
                 Kind::Count | Kind::Integer | Kind::Size | Kind::Time | Kind::Rate | Kind::Account,
                 DeValue::Integer(integer),
             ) => decimal(integer),
             (Kind::Time, DeValue::Float(float)) => Some(float.as_str().to_owned()),
-            (Kind::Switch | Kind::Count | Kind::Integer, _) => None,
+            (Kind::Switch | Kind::Boolean | Kind::Count | Kind::Integer, _) => None,
             (_, DeValue::String(text)) => Some(text.clone().into_owned()),
             _ => None,
         }

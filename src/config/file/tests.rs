@@ -1,9 +1,8 @@
 use super::*;
-use crate::config::mount_command;
 use proptest::prelude::*;
 
 fn file(text: &str) -> Result<ConfigFile, String> {
-    parse(&mount_command(), text).map_err(|fault| fault.to_string())
+    parse(&mount_command(), text).map_err(|faults| faults[0].to_string())
 }
 
 /// The flags that the file adds to these arguments, for this source.
@@ -63,7 +62,7 @@ fn a_name_that_is_unknown_or_not_for_here_is_refused() {
     insta::assert_snapshot!(mistake(r#"config = "x""#), @"2:1: `config` is only for the command line; remove it from the config file");
     insta::assert_snapshot!(mistake("retries = 1\nretries = 2"), @"3:1: duplicate key; delete one of the two");
     insta::assert_snapshot!(mistake("max_age = \"1d\"\nmax-age = \"2d\""), @"3:1: `max-age` is also in line 2; delete one of them");
-    insta::assert_snapshot!(mistake("[[source]]\nurl = \"https://h/\""), @"2:3: `source` is reserved; name sources on the command line: fetchfs mount SOURCE... MOUNTPOINT");
+    insta::assert_snapshot!(mistake("[[source]]\nurl = \"https://h/\""), @"2:3: `source` is for libraries; give the file a name that ends in .toml and mount it: fetchfs mount FILE MOUNTPOINT");
     insta::assert_snapshot!(mistake("[host]"), @r#"2:2: the name of a table is a URL; write ["https://HOST/PATH/"] for the sources at that URL and below it"#);
     insta::assert_snapshot!(mistake(r#"["https://ann:hunter2@host/"]"#), @r#"2:2: the name of a table is a URL; write ["https://HOST/PATH/"] for the sources at that URL and below it"#);
     insta::assert_snapshot!(mistake("[\"https://host/\"]\n  é = 1"), @"3:3: invalid unquoted key; write NAME = VALUE in TOML, with text in quotes");
@@ -238,7 +237,7 @@ fn a_file_with_secrets_is_its_owners_alone() {
 #[test]
 fn the_example_in_the_readme_is_understood() {
     let readme = include_str!("../../../README.md");
-    let (_, rest) = readme.split_once("```toml\n").expect("an example");
+    let (_, rest) = readme.rsplit_once("```toml\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("its end");
     let expected = [
         "--cache-size=50GiB",

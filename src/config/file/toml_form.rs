@@ -12,45 +12,139 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use url::Url;
 
-use super::entry::{Entry, Fault, Place, section};
+use super::entry::{Entry, Fault, Place, SourceTable, section};
 use super::kind::Kind;
 use super::line;
 use crate::config::options::{OPTIONS_ID, flag_named, nearest};
 
-/// A reserved key, for a list of sources.
-const RESERVED: &str = "source";
+/// The key of a library's sources.
+const SOURCES: &str = "source";
 
-/// Reads a file, or one line of it. The entries for all sources come first, else in the order of the file.
-pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> {
+/// What a file is for.
+#[derive(Clone, Copy)]
+pub(super) enum Form<'a> {
+    /// A config file.
+    Config,
+    /// A library, whose sources have the options of this command.
+    Library(&'a Command),
+}
+
+/// What a file has, and all mistakes in it.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// The entries for all sources come first, else in the order of the file.
+    pub(super) entries: Vec<Entry>,
+    /// The sources of a library.
+    pub(super) sources: Vec<SourceTable>,
+    /// The mistakes, in the order of the file.
+    pub(super) faults: Vec<Fault>,
+}
+
+/// Reads a file. `command` is `fetchfs mount`.
+pub(super) fn read(command: &Command, text: &str, form: Form) -> Content {
     let mut reader = Reader {
         command,
         text,
+        form,
         entries: Vec::new(),
+        faults: Vec::new(),
     };
-    let table = DeTable::parse(text).map_err(|error| reader.syntax(&error))?;
-    for (key, value) in in_order(table.get_ref()) {
-        let name = key.get_ref().as_ref();
-        match value.get_ref() {
-            _ if name == RESERVED => {
-                let sentence = "`source` is reserved; name sources on the command line: fetchfs mount SOURCE... \
-                                MOUNTPOINT";
-                return Err(reader.fault(key.span(), sentence));
-            }
-            DeValue::Table(options) if flag_named(command, &name.replace('_', "-")).is_none() => {
-                let section = section(name).ok_or_else(|| {
-                    let cure = "write [\"https://HOST/PATH/\"] for the sources at that URL and below it";
-                    reader.fault(key.span(), format!("the name of a table is a URL; {cure}"))
-                })?;
-                for (key, value) in in_order(options) {
-                    reader.option(key, value, Some(&section))?;
-                }
-            }
-            _ => reader.option(key, value, None)?,
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let fault = reader.syntax(error);
+        // One mistake may make several errors.
+        if !reader.faults.iter().any(|other| other.place.line == fault.place.line) {
+            reader.faults.push(fault);
         }
     }
-    let mut entries = reader.entries;
+    let broken: Vec<usize> = reader.faults.iter().map(|fault| fault.place.line).collect();
+    let is_broken = |reader: &Reader, key: &Key| broken.contains(&reader.place(key.span().start).line);
+    let mut sources = Vec::new();
+    for (key, value) in in_order(table.get_ref()) {
+        let name = key.get_ref().as_ref();
+        if is_broken(&reader, key) {
+            continue;
+        }
+        match (value.get_ref(), form) {
+            (DeValue::Array(tables), Form::Library(source)) if name == SOURCES => {
+                for table in tables {
+                    let place = reader.place(table.span().start);
+                    let DeValue::Table(options) = table.get_ref() else {
+                        reader.fail(
+                            table.span(),
+                            "a source is a table; write [[source]], and its options below",
+                        );
+                        continue;
+                    };
+                    let before = std::mem::take(&mut reader.entries);
+                    reader.command = source;
+                    for (key, value) in in_order(options) {
+                        if !is_broken(&reader, key) {
+                            reader.option(key, value, None);
+                        }
+                    }
+                    reader.command = command;
+                    let entries = std::mem::replace(&mut reader.entries, before);
+                    sources.push(SourceTable { place, entries });
+                }
+            }
+            (_, Form::Library(_)) if name == SOURCES => {
+                reader.fail(key.span(), "write [[source]] before each source, with two brackets");
+            }
+            (_, Form::Config) if name == SOURCES => {
+                let sentence = "`source` is for libraries; give the file a name that ends in .toml and mount it: \
+                                fetchfs mount FILE MOUNTPOINT";
+                reader.fail(key.span(), sentence);
+            }
+            (DeValue::Table(_), Form::Library(_)) if flag_named(command, &name.replace('_', "-")).is_none() => {
+                let sentence = "a library has no tables but [[source]], each with the options of a source";
+                reader.fail(key.span(), sentence);
+            }
+            (DeValue::Table(options), Form::Config) if flag_named(command, &name.replace('_', "-")).is_none() => {
+                let Some(section) = section(name) else {
+                    let cure = "write [\"https://HOST/PATH/\"] for the sources at that URL and below it";
+                    reader.fail(key.span(), format!("the name of a table is a URL; {cure}"));
+                    continue;
+                };
+                for (key, value) in in_order(options) {
+                    if !is_broken(&reader, key) {
+                        reader.option(key, value, Some(&section));
+                    }
+                }
+            }
+            _ => reader.option(key, value, None),
+        }
+    }
+    let Reader {
+        mut entries,
+        mut faults,
+        ..
+    } = reader;
     entries.sort_by_key(|entry| entry.section.is_some());
-    Ok(entries)
+    faults.sort_by_key(|fault| (fault.place.line, fault.place.column));
+    Content {
+        entries,
+        sources,
+        faults,
+    }
+}
+
+/// Returns true if a text has the key of a library's sources.
+pub(super) fn has_sources(text: &str) -> bool {
+    let (table, _) = DeTable::parse_recoverable(text);
+    table.get_ref().keys().any(|key| key.get_ref().as_ref() == SOURCES)
+}
+
+/// Reads a config file, or one line of it.
+///
+/// # Errors
+/// The first mistake.
+pub(super) fn parse(command: &Command, text: &str) -> Result<Vec<Entry>, Fault> {
+    let mut content = read(command, text, Form::Config);
+    match content.faults.is_empty() {
+        true => Ok(content.entries),
+        false => Err(content.faults.swap_remove(0)),
+    }
 }
 
 type Key<'i> = Spanned<DeString<'i>>;
@@ -63,9 +157,12 @@ fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a Spanned<DeV
 }
 
 struct Reader<'a> {
+    /// Its flags are the options that may stand here.
     command: &'a Command,
     text: &'a str,
+    form: Form<'a>,
     entries: Vec<Entry>,
+    faults: Vec<Fault>,
 }
 
 impl Reader<'_> {
@@ -83,6 +180,11 @@ impl Reader<'_> {
             place: self.place(span.start),
             sentence: sentence.to_string(),
         }
+    }
+
+    fn fail(&mut self, span: Range<usize>, sentence: impl Display) {
+        let fault = self.fault(span, sentence);
+        self.faults.push(fault);
     }
 
     /// The fault for a syntax error.
@@ -103,7 +205,25 @@ impl Reader<'_> {
         self.fault(span, format!("{what}; {cure}"))
     }
 
-    fn option(&mut self, key: &Key, value: &Spanned<DeValue>, section: Option<&Url>) -> Result<(), Fault> {
+    /// Reads an option. Its mistakes are added to the others.
+    fn option(&mut self, key: &Key, value: &Spanned<DeValue>, section: Option<&Url>) {
+        if let Err(fault) = self.try_option(key, value, section) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Why an option of this name can't stand here, if it may stand elsewhere in the file.
+    fn belongs_elsewhere(&self, name: &str) -> Option<&'static str> {
+        let Form::Library(source) = self.form else { return None };
+        let is_in_source = std::ptr::eq(self.command, source);
+        if !is_in_source && flag_named(source, name).is_some() {
+            return Some("is for a source; write it below a [[source]]");
+        }
+        (is_in_source && flag_named(&super::mount_command(), name).is_some())
+            .then_some("is for the whole mount; write it above the first [[source]]")
+    }
+
+    fn try_option(&mut self, key: &Key, value: &Spanned<DeValue>, section: Option<&Url>) -> Result<(), Fault> {
         let written = key.get_ref();
         let name = written.replace('_', "-");
         if matches!(name.as_str(), "config" | OPTIONS_ID) {
@@ -111,6 +231,9 @@ impl Reader<'_> {
             return Err(self.fault(key.span(), sentence));
         }
         let Some(flag) = flag_named(self.command, &name) else {
+            if let Some(why) = self.belongs_elsewhere(&name) {
+                return Err(self.fault(key.span(), format!("`{written}` {why}")));
+            }
             let cure = match nearest(self.command, &name) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "`fetchfs mount --help` lists the options".to_owned(),
@@ -175,7 +298,8 @@ impl Reader<'_> {
 /// Why clap refuses the value of an option; `None` if it accepts it.
 fn refusal(command: &Command, flags: &[String]) -> Option<String> {
     let rest = ["http://host/", "/"].map(str::to_owned);
-    let all = flags.iter().chain(&rest);
+    let has_positionals = command.get_positionals().next().is_some();
+    let all = flags.iter().chain(rest.iter().filter(|_| has_positionals));
     let error = command.clone().no_binary_name(true).try_get_matches_from(all).err()?;
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;

@@ -1,6 +1,10 @@
 //! Builds connections from [`HttpConfig`]: proxy, addresses and HTTP versions.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use reqwest::{ClientBuilder, NoProxy, Proxy, redirect::Policy};
@@ -25,6 +29,8 @@ const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5"
 
 /// How connections are made.
 pub(crate) struct Connections {
+    /// Different for any two that are configured differently.
+    number: u32,
     config: HttpConfig,
     tls: Tls,
     /// The `https` origins that speak only HTTP/2. **No other lock is taken under it, and it is never held over an
@@ -46,13 +52,16 @@ impl Connections {
         if config.proxy == ProxyChoice::Environment {
             warn_of_proxies_in_the_environment();
         }
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let connections = Connections {
+            number: MADE.fetch_add(1, Ordering::Relaxed),
             config: config.clone(),
             tls: Tls::new(&config.tls)?,
             only_http2: Mutex::default(),
         };
         // Building a client finds what else is wrong with the configuration.
         connections.wire(Speech {
+            maker: connections.number,
             shows_identity: false,
             version: HttpVersion::Agreed,
         })?;
@@ -69,6 +78,7 @@ impl Connections {
             (_, Protocol::Http2) => HttpVersion::Http2,
         };
         Speech {
+            maker: self.number,
             shows_identity: is_home && self.config.tls.client_cert.is_some(),
             version,
         }

@@ -40,6 +40,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The protocol of one connection. `reqwest` fixes these settings per client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Speech {
+    /// The number of the [`Connections`](super::setup::Connections) that make it.
+    pub maker: u32,
     /// With the client certificate.
     pub shows_identity: bool,
     /// The HTTP version, or how TLS negotiates it.

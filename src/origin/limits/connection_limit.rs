@@ -80,6 +80,16 @@ impl ConnectionLimit {
         }
     }
 
+    /// The origin.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Allows so many connections from now on, at least 1. Those in use stay.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.queue.lock().set_most(most.max(1));
+    }
+
     /// Waits for a connection. `given_up`: how often this request has lost one already.
     pub(crate) async fn lease(self: &Arc<Self>, class: RequestClass, given_up: u32) -> Lease {
         let now = Instant::now();

@@ -115,6 +115,16 @@ impl LeaseQueue {
         Arc::new_cyclic(|itself| Mutex::new(queue(itself)))
     }
 
+    /// Changes the number of connections that are allowed. What was measured of the server holds below it.
+    pub(super) fn set_most(&mut self, most: usize) {
+        let was_lowered = self.believed_until.is_some();
+        self.most = most;
+        self.serves = if was_lowered { self.serves.min(most) } else { most };
+        self.believed_until = self.believed_until.filter(|_| self.serves < most);
+        self.close_surplus();
+        self.serve(Instant::now());
+    }
+
     /// Adds a request that is due at this time. It is granted a connection at once if one is free.
     pub(super) fn enqueue(&mut self, due: Instant, now: Instant) -> oneshot::Receiver<Grant> {
         let (sender, receiver) = oneshot::channel();

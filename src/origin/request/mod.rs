@@ -10,4 +10,5 @@ pub(super) mod redirect_chain;
 pub(super) mod redirects;
 
 pub(super) mod signers;
+pub(super) mod sites;
 pub(super) mod transport;

@@ -5,12 +5,14 @@
 //! the target are dropped, and Authorization is what that origin may see (RFC 9110 §15.4).
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use reqwest::header;
 use url::Url;
 
 use super::{
     redirects::Route,
+    sites::Site,
     transport::{HttpRequest, HttpResponse, Transport},
 };
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
         HttpError, HttpErrorKind,
         redact::{redact, strip},
         response::{link::described_by, location::target},
+        tag::untagged,
     },
     origin::limits::request_class::RequestClass,
 };
@@ -52,16 +55,18 @@ impl Transport {
         mut request: HttpRequest,
         asked: &Url,
     ) -> Result<HttpResponse, HttpError> {
+        let asked = &*untagged(asked);
+        let site = &self.site(asked);
         self.file_headers.add(asked, &mut request.headers);
         let redirects = &self.redirects;
         let Some(short) = redirects.short_cut(asked) else {
-            return self.follow(class, route, request, asked).await;
+            return self.follow(site, class, route, request, asked).await;
         };
         let tried = short.url.as_ref().unwrap_or(asked);
         if let (Some(route), Some(short)) = (route, &short.url) {
             route.leads_to(short).await;
         }
-        let mut first = self.follow(class, route, request.clone(), tried).await;
+        let mut first = self.follow(site, class, route, request.clone(), tried).await;
         if !has_failed(&first) || self.config.offline {
             return first;
         }
@@ -71,7 +76,7 @@ impl Transport {
         }
         if let Some((directory, root)) = short.learn {
             let led = self
-                .follow(RequestClass::Names, None, HttpRequest::whole(), &root)
+                .follow(site, RequestClass::Names, None, HttpRequest::whole(), &root)
                 .await;
             let led = led
                 .ok()
@@ -84,7 +89,7 @@ impl Transport {
                 if let Some(route) = route {
                     route.leads_to(&next).await;
                 }
-                let next = self.follow(class, route, request.clone(), &next).await;
+                let next = self.follow(site, class, route, request.clone(), &next).await;
                 if !has_failed(&next) {
                     return next;
                 }
@@ -93,7 +98,7 @@ impl Transport {
         if tried == asked {
             return first;
         }
-        let own = self.follow(class, route, request, asked).await;
+        let own = self.follow(site, class, route, request, asked).await;
         let is_gone = |answer: &Result<HttpResponse, HttpError>| matches!(answer, Ok(answer) if matches!(answer.head.status, 404 | 410));
         // Only the place where the names were found can say that a resource is gone.
         if is_gone(&own) && !is_gone(&first) { first } else { own }
@@ -103,6 +108,7 @@ impl Transport {
     /// it is not gone: the URL is requested again, until it leads to a machine that was asked already.
     async fn follow(
         &self,
+        site: &Arc<Site>,
         class: RequestClass,
         route: Option<&dyn Route>,
         request: HttpRequest,
@@ -119,7 +125,7 @@ impl Transport {
                 .as_ref()
                 .filter(|known| !lacking.is_empty() && !lacking.contains(known));
             // Boxed, because it is larger than all that awaits it: the stack of a thread holds a dozen of such frames.
-            let answer = Box::pin(self.hops(class, route, &request, from.unwrap_or(asked), &mut last)).await;
+            let answer = Box::pin(self.hops(site, class, route, &request, from.unwrap_or(asked), &mut last)).await;
             let is_other = last != *asked && !lacking.contains(&last);
             match answer {
                 Ok(mut answer) if matches!(answer.head.status, 404 | 410) && (is_other || !lacking.is_empty()) => {
@@ -150,6 +156,7 @@ impl Transport {
     /// Sends a request over its redirect chain. `last` is the last URL requested.
     async fn hops(
         &self,
+        site: &Arc<Site>,
         class: RequestClass,
         route: Option<&dyn Route>,
         request: &HttpRequest,
@@ -168,7 +175,7 @@ impl Transport {
             last.clone_from(&url);
             // A second look may do: on the way, a login host has set a cookie.
             is_circle |= !seen.insert(url.clone());
-            let mut answer = self.hop(class, request, url.clone()).await?;
+            let mut answer = self.hop(site, class, request, url.clone()).await?;
             // A redirector to mirrors names it, and the mirrors know nothing of it.
             metalink = metalink.or_else(|| described_by(answer.response.headers(), &url));
             match redirect(&answer) {
@@ -189,7 +196,7 @@ impl Transport {
         }
         Err(bad(
             &url,
-            match (is_circle, self.config.cookies.keeps) {
+            match (is_circle, site.config.cookies.keeps) {
                 (true, true) => {
                     "its redirects lead in a circle; if it wants a login, see --netrc and --cookie-file".to_owned()
                 }

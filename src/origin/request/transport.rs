@@ -5,10 +5,12 @@
 
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use reqwest::{
     Method, StatusCode,
     header::{self, HeaderMap, HeaderValue},
@@ -22,12 +24,12 @@ use super::{
     file_headers::FileHeaders,
     redirects::Redirects,
     signers::Signers,
+    sites::{Site, Sites},
 };
 use crate::{
     http::{
-        CookieJar, HttpConfig, HttpError, HttpErrorKind, SetupError,
-        auth::{Access, SentCredentials},
-        connect::setup::Connections,
+        HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, SiteConfig,
+        auth::SentCredentials,
         error::{classify, ended_unanswered, is_no_http, refuses_http1},
         is_local, redact,
         response::{head::AnswerHead, malformed_head::odd_line},
@@ -118,10 +120,9 @@ impl HttpResponse {
 /// Sends single requests, and holds what they need to know of origins.
 pub(crate) struct Transport {
     pub(crate) config: HttpConfig,
-    connections: Connections,
+    /// Replaced as a whole. Locked for the moment of a look-up.
+    sites: Arc<RwLock<Arc<Sites>>>,
     pub(crate) limits: PerOrigin<ConnectionLimit>,
-    pub(crate) access: Access,
-    cookies: CookieJar,
     pub(crate) redirects: Redirects,
     pub(crate) healths: PerOrigin<Health>,
     pub(crate) file_headers: FileHeaders,
@@ -135,12 +136,15 @@ impl Transport {
     /// # Errors
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub(crate) fn new(config: HttpConfig) -> Result<Transport, SetupError> {
-        let most = config.max_connections;
+        let sites = Arc::new(RwLock::new(Arc::new(Sites::new(config.clone())?)));
+        let of_limits = Arc::clone(&sites);
+        let limit = move |origin: Origin| {
+            let most = of_limits.read().most_connections(&origin);
+            ConnectionLimit::new(origin, most)
+        };
         Ok(Transport {
-            connections: Connections::new(&config)?,
-            limits: PerOrigin::new(move |origin| ConnectionLimit::new(origin, most)),
-            access: Access::new(config.access.clone()),
-            cookies: CookieJar::new(&config.cookies),
+            sites,
+            limits: PerOrigin::new(limit),
             config,
             redirects: Redirects::default(),
             healths: PerOrigin::new(Health::new),
@@ -148,6 +152,29 @@ impl Transport {
             signers: Signers::default(),
             local: LocalDirectories::default(),
         })
+    }
+
+    /// The settings of the sources.
+    pub(crate) fn sites(&self) -> Arc<Sites> {
+        Arc::clone(&self.sites.read())
+    }
+
+    /// The settings for a request for this URL.
+    pub(crate) fn site(&self, url: &Url) -> Arc<Site> {
+        self.sites.read().of(url)
+    }
+
+    /// Sends requests with the settings of these sources from now on.
+    ///
+    /// # Errors
+    /// If a file that a configuration names can't be used. Then nothing has changed.
+    pub(crate) fn replace_sites(&self, sources: Vec<SiteConfig>) -> Result<(), SetupError> {
+        let sites = Arc::new(self.sites().with(sources)?);
+        *self.sites.write() = Arc::clone(&sites);
+        for limit in self.limits.all() {
+            limit.set_most(sites.most_connections(limit.origin()));
+        }
+        Ok(())
     }
 
     /// The body of a response, of which so many bytes are due.
@@ -161,9 +188,10 @@ impl Transport {
         )
     }
 
-    /// Sends a request to one URL, with the credentials of its origin.
+    /// Sends a request to one URL, with the settings `site` or those of the source that is there.
     pub(super) async fn hop(
         &self,
+        site: &Arc<Site>,
         class: RequestClass,
         request: &HttpRequest,
         url: Url,
@@ -172,6 +200,7 @@ impl Transport {
             kind,
             url: redact(&url),
         };
+        let site = &self.sites().of_hop(site, &url);
         let _under_way = self.healths.of_url(&url).asks();
         if is_local(&url) {
             let timeout = class.patience(self.config.timeout);
@@ -182,10 +211,10 @@ impl Transport {
         }
         let mut renewals = 0;
         loop {
-            let (mut response, shown) = self.ask(class, request, &url).await.map_err(fail)?;
+            let (mut response, shown) = self.ask(site, class, request, &url).await.map_err(fail)?;
             if response.status() == StatusCode::UNAUTHORIZED
                 && renewals < MOST_RENEWALS
-                && self
+                && site
                     .access
                     .renew(&url, &shown, response.headers())
                     .await
@@ -207,6 +236,7 @@ impl Transport {
     /// connection.
     async fn ask(
         &self,
+        site: &Site,
         class: RequestClass,
         asked: &HttpRequest,
         url: &Url,
@@ -221,15 +251,15 @@ impl Transport {
                 Some(lease) => lease,
                 None => limit.lease(class, given_up).await,
             };
-            let speech = self.connections.speech(url, self.access.is_home(url));
-            let wire = lease.wire(speech, || self.connections.wire(speech));
+            let speech = site.connections.speech(url, site.access.is_home(url));
+            let wire = lease.wire(speech, || site.connections.wire(speech));
             let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
             let request = wire.client.request(method.clone(), self.signers.sent(method, url));
             let dial = wire.begin();
-            let (mut request, shown) = self.access.authorize(method, url, request).await?;
-            if let Some(cookies) = self.cookies.header(url, SystemTime::now()) {
+            let (mut request, shown) = site.access.authorize(method, url, request).await?;
+            if let Some(cookies) = site.cookies.header(url, SystemTime::now()) {
                 // One header for all of them (RFC 6265 §5.4).
-                let cookies = match self.access.header_at(url, &header::COOKIE) {
+                let cookies = match site.access.header_at(url, &header::COOKIE) {
                     Some(given) => [given.as_bytes(), b"; ", cookies.as_bytes()].concat(),
                     None => cookies.into_bytes(),
                 };
@@ -242,7 +272,7 @@ impl Transport {
             match exchange {
                 Exchange::Answered(response) => {
                     // Also of a redirect and of a refusal: a login host sends the reader back with a cookie.
-                    self.cookies.receive(url, response.headers(), SystemTime::now());
+                    site.cookies.receive(url, response.headers(), SystemTime::now());
                     let may_keep = has_body || !limit.has_body_after_head();
                     return Ok((Response::new(response, lease, begun, has_body, may_keep), shown));
                 }
@@ -276,11 +306,11 @@ impl Transport {
                     lease.renew();
                     kept = Some(lease);
                 }
-                Exchange::Failed { error, .. } if refuses_http1(&error) && self.connections.has_only_http2(url) => {
+                Exchange::Failed { error, .. } if refuses_http1(&error) && site.connections.has_only_http2(url) => {
                     kept = Some(lease);
                 }
                 Exchange::Failed { error, .. } if ended_unanswered(&error) => return Err(HttpErrorKind::Unanswered),
-                Exchange::Failed { error, .. } if is_no_http(&error) && self.config.reaches_directly(url) => {
+                Exchange::Failed { error, .. } if is_no_http(&error) && site.config.reaches_directly(url) => {
                     // Next to no other connection.
                     lease.renew();
                     let kind = classify(&error, timeout);
@@ -293,7 +323,7 @@ impl Transport {
                 }
                 Exchange::Failed { error, .. } => {
                     let limit = match error.is_connect() {
-                        true => self.config.connect_timeout,
+                        true => site.config.connect_timeout,
                         false => timeout,
                     };
                     // The kernel's own timeout may end a connection earlier than ours.

@@ -237,7 +237,7 @@ impl Source for WebIndex {
         })
     }
 
-    fn may_omit_names(&self) -> bool {
+    fn may_omit_names(&self, _: &Url) -> bool {
         true
     }
 

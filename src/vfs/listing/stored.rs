@@ -27,9 +27,10 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::cache::StoredListing;
+use crate::cache::{Cache, StoredListing};
 use crate::origin::{Hash, HashAlgorithm, Pieces, Published};
-use crate::source::{Entries, Entry, EntryKind, INDEX, LeftOut, ListedSize, ListedTime, Listing, Name};
+use crate::source::library::KnownListings;
+use crate::source::{Entries, Entry, EntryKind, INDEX, LIBRARY, LeftOut, ListedSize, ListedTime, Listing, Name};
 use crate::vfs::nodes::file_text::{DateText, SizeText};
 
 /// Capacity per line in bytes, so that a text of megabytes need not grow often.
@@ -124,6 +125,15 @@ pub(in crate::vfs) fn read(directory: &Url, kind: &str, stored: &StoredListing) 
     }
     listing.entries.shrink_to_fit();
     Some(listing)
+}
+
+/// The listings of a library's directories in the index.
+pub(crate) struct StoredListings(pub Arc<Cache>);
+
+impl KnownListings for StoredListings {
+    fn last_known(&self, directory: &Url) -> Option<Listing> {
+        read(directory, LIBRARY, &self.0.catalog().listing(directory)?)
+    }
 }
 
 /// A listing without names.

@@ -21,6 +21,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use url::Url;
 
 use super::kinds::with_slash;
+use crate::http::tag::untagged;
 use crate::http::{Origin, redact};
 use crate::origin::{Metadata, PerOrigin};
 use crate::source::{ListedSize, Name, NameKind, SourceError};
@@ -279,12 +280,12 @@ impl UnlistedNames {
         /// Unreserved characters of a path segment (RFC 3986 §2.3).
         const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
         let url = directory.url.as_ref().filter(|url| url.query().is_none())?;
-        if self.shared.client.is_offline() || !directory.source.may_omit_names() {
+        if self.shared.client.is_offline() || !directory.source.may_omit_names(url) {
             return None;
         }
         Name::new(name.as_bytes().to_vec())?;
-        let mut asked = url.clone();
-        asked.set_path(&format!("{}{}", url.path(), percent_encode(name.as_bytes(), ENCODED)));
+        let mut asked = untagged(url).into_owned();
+        asked.set_path(&format!("{}{}", asked.path(), percent_encode(name.as_bytes(), ENCODED)));
         Some(asked)
     }
 

@@ -90,6 +90,7 @@ impl RootBuilder<'_> {
         match listing {
             TopListing::Answered(listing) => drop(self.listing_cache.replace(node, listing, false)),
             TopListing::ByMirror(listing) => drop(self.listing_cache.replace(node, listing, true)),
+            TopListing::Unasked => {}
             TopListing::Stored(listing) => {
                 self.listing_cache.show_stored(node, listing);
                 let (listings, node) = (Arc::clone(self.listings), Arc::clone(node));

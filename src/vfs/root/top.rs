@@ -11,7 +11,7 @@ use url::Url;
 use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::Client;
-use crate::source::{Found, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
+use crate::source::{Found, LIBRARY, Library, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
 use crate::util::events;
 use crate::vfs::listing::stored;
 use crate::vfs::nodes::remote_file::known::Known;
@@ -83,6 +83,8 @@ pub(crate) enum TopListing {
     ByMirror(Listing),
     /// The answer that an earlier mount stored.
     Stored(Listing),
+    /// None yet: it is requested when a program lists the directory.
+    Unasked,
 }
 
 /// Why a source can't be mounted.
@@ -169,6 +171,22 @@ pub(crate) enum Naming {
 }
 
 impl Top {
+    /// The root of a library. No source is asked, so the mount is ready whatever its servers do.
+    pub(crate) fn of_library(library: Arc<Library>, catalog: &Catalog) -> Top {
+        let url = library.root();
+        let stored = || stored::read(&url, LIBRARY, &catalog.listing(&url)?);
+        let listing = match library.list_now(&url) {
+            Some(Ok(listing)) => TopListing::Answered(listing),
+            _ => stored().map_or(TopListing::Unasked, TopListing::Stored),
+        };
+        Top::Directory {
+            kind: LIBRARY,
+            source: library,
+            url,
+            listing: Box::new(listing),
+        }
+    }
+
     /// Finds out what each source is. A single directory becomes the root itself; a file or several sources become
     /// names in the root.
     ///

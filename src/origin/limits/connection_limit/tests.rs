@@ -12,6 +12,7 @@ use crate::http::{
 use crate::origin::limits::request_class::BYTES_YIELD;
 
 const SPEECH: Speech = Speech {
+    maker: 0,
     shows_identity: false,
     version: HttpVersion::Http1,
 };

@@ -1,0 +1,97 @@
+//! Takes a changed library's file over without unmounting, after SIGHUP or `fetchfs reload`.
+//!
+//! - **A mistake in the file changes nothing.** The log and the command say what it is.
+//! - Files that are open go on: the cache knows them by the URLs of their servers.
+//! - Requests that begin later have the new options.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::config::{LibraryFile, mount_command};
+use crate::control::protocol::Reloaded;
+use crate::origin::Client;
+use crate::source::Library;
+use crate::source::library::Change;
+use crate::util::events;
+use crate::util::plural::count;
+use crate::vfs::Tree;
+
+/// Reads the file of a mounted library again.
+pub(super) struct Reloader {
+    file: LibraryFile,
+    /// The options of the mount that were in the file when it was mounted, as flags.
+    of_mount: Vec<String>,
+    library: Arc<Library>,
+    client: Client,
+    tree: Arc<Tree>,
+    runtime: Handle,
+    /// Held while the file is read and taken over.
+    reloading: Mutex<()>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        file: LibraryFile,
+        library: Arc<Library>,
+        client: Client,
+        tree: Arc<Tree>,
+        runtime: Handle,
+    ) -> Reloader {
+        Reloader {
+            of_mount: file.flags(&mount_command()).unwrap_or_default(),
+            file,
+            library,
+            client,
+            tree,
+            runtime,
+            reloading: Mutex::default(),
+        }
+    }
+
+    /// Reads the file, and shows its sources from now on. Blocks.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub(super) fn reload(&self) -> Result<Reloaded, String> {
+        let _one_at_a_time = self.reloading.lock();
+        let outcome = self.take_over();
+        match &outcome {
+            Ok(now) => log::info!(
+                event = events::LIBRARY_RELOADED;
+                "{}: {}, {} added, {} removed, {} changed",
+                self.file.path().display(),
+                count(now.sources as u64, "source"),
+                now.added.len(),
+                now.removed.len(),
+                now.changed.len()
+            ),
+            Err(why) => log::error!(event = events::RELOAD_FAILED; "{why}; the sources stay as they were"),
+        }
+        outcome
+    }
+
+    fn take_over(&self) -> Result<Reloaded, String> {
+        let loaded = self.file.load().map_err(|error| error.to_string())?;
+        let of_mount = self.file.flags(&mount_command()).map_err(|error| error.to_string())?;
+        self.client
+            .replace_sites(loaded.sites())
+            .map_err(|error| error.to_string())?;
+        let Change {
+            added,
+            removed,
+            changed,
+        } = self.library.replace(&loaded);
+        self.tree.refresh();
+        let library = Arc::clone(&self.library);
+        self.runtime.spawn(async move { library.find_out().await });
+        Ok(Reloaded {
+            sources: loaded.members.len(),
+            added,
+            removed,
+            changed,
+            needs_mount: of_mount != self.of_mount,
+        })
+    }
+}

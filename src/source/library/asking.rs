@@ -1,0 +1,213 @@
+//! Requests for the names in places and merged directories, within the limits of the servers that have them.
+//!
+//! - While a server is in a pause after failures, its source fails at once. The first request after the pause finds out
+//!   whether it is back.
+//! - Where earlier names are known, a server has as long for new ones as [`Responsiveness`] gives it.
+//! - **Every request ends after [`Shared::patience`].**
+//!
+//! [`Responsiveness`]: crate::origin::failures::responsiveness::Responsiveness
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+use url::Url;
+
+use super::member::Layer;
+use super::overlay::merge;
+use super::plan::Plan;
+use super::{Shared, address, unavailable};
+use crate::http::{HttpErrorKind, Origin, redact};
+use crate::source::{BoxFuture, Listing, SourceError, SourceErrorKind};
+use crate::util::events;
+
+/// How often a request is repeated that fails while its server answers others.
+const RETRIES: u32 = 2;
+
+/// The pause before the first repetition. Doubles each time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Shared {
+    /// The names in the directory at this path of the library.
+    pub(super) async fn list_place(self: &Arc<Self>, plan: &Arc<Plan>, path: &str) -> Result<Listing, SourceError> {
+        let layers = self.layers(plan, path).await?;
+        let has_places = plan.places_in(path).next().is_some();
+        let url = plan.url(path);
+        let is_alone = layers.len() == 1 && !has_places;
+        if is_alone {
+            let has_known = self.is_listed(&layers[0].key()) || self.known.last_known(&url).is_some();
+            let listing = self.ask(&layers[0], has_known).await?;
+            // Directories in it have one layer, too.
+            return Ok(listing);
+        }
+        let mut asking = Vec::new();
+        for layer in layers {
+            let shared = Arc::clone(self);
+            asking.push(tokio::spawn(async move {
+                let key = layer.key();
+                let known = (!shared.is_listed(&key))
+                    .then(|| shared.known.last_known(&key))
+                    .flatten();
+                let answer = shared.ask(&layer, shared.is_listed(&key) || known.is_some()).await;
+                (layer, key, answer)
+            }));
+        }
+        let (mut answers, mut new, mut failed) = (Vec::new(), Vec::new(), None);
+        for asked in asking {
+            // An error means a panic, or a runtime that is shutting down.
+            let Ok((layer, key, answer)) = asked.await else {
+                continue;
+            };
+            match answer {
+                Ok(listing) => {
+                    new.push((key, listing.clone()));
+                    answers.push((layer, listing));
+                }
+                // It says that it has no such directory.
+                Err(error) if error.kind() == SourceErrorKind::NotFound && layer.directory.is_some() => {
+                    failed.get_or_insert(error);
+                }
+                Err(error) => {
+                    if let Some(known) = self.known.last_known(&key) {
+                        answers.push((layer, known));
+                    }
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            if answers.is_empty() && !has_places {
+                return Err(error);
+            }
+            log::debug!("{}: {error}; the names of the other sources are shown", redact(&url));
+        }
+        let merged = merge(plan, path, &answers);
+        self.merged.lock().extend(merged.below);
+        self.unstored.lock().insert(url, new);
+        Ok(merged.listing)
+    }
+
+    /// What the directory at this path consists of.
+    fn layers<'a>(
+        self: &'a Arc<Self>,
+        plan: &'a Arc<Plan>,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Layer>, SourceError>> {
+        Box::pin(async move {
+            let members = plan.members.iter();
+            let mut layers: Vec<Layer> = members
+                .filter(|member| member.place == path)
+                .map(|member| member.root())
+                .collect();
+            let has_above = |above: &str| plan.members.iter().any(|member| above.starts_with(&member.place));
+            if let Some((above, _)) = address::above(path).filter(|(above, _)| has_above(above)) {
+                let known = self.merged.lock().get(path).cloned();
+                let of_above = match known {
+                    Some(known) => known,
+                    // The listing of the directory above is an earlier mount's.
+                    None => {
+                        let listed = self.list_place(plan, above).await;
+                        let found = self.merged.lock().get(path).cloned();
+                        match (found, listed) {
+                            (Some(found), _) => found,
+                            (None, Err(error)) if layers.is_empty() && !plan.has_place(path) => return Err(error),
+                            (None, _) => Vec::new(),
+                        }
+                    }
+                };
+                layers.extend(of_above);
+            }
+            layers.sort_by_key(|layer| layer.member.index);
+            if layers.is_empty() && !plan.has_place(path) {
+                return Err(SourceError::not_found(&plan.url(path)));
+            }
+            Ok(layers)
+        })
+    }
+
+    fn is_listed(&self, key: &Url) -> bool {
+        self.listed.lock().contains(key)
+    }
+
+    /// The names in one directory of one source. `has_known`: earlier ones are known.
+    pub(super) async fn ask(self: &Arc<Self>, layer: &Layer, has_known: bool) -> Result<Listing, SourceError> {
+        let Some(origin) = Origin::of(layer.url()) else {
+            let listing = layer.member.list(&self.client, layer.directory.as_ref(), None).await?;
+            self.listed.lock().insert(layer.key());
+            return Ok(listing);
+        };
+        let (shared, asked, server) = (Arc::clone(self), layer.clone(), origin.clone());
+        let ask = async move {
+            match timeout(shared.patience, shared.ask_server(&asked, &server)).await {
+                Ok(Ok(listing)) => {
+                    shared.listed.lock().insert(asked.key());
+                    Ok(listing)
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(late(asked.url())),
+            }
+        };
+        if !has_known {
+            return ask.await;
+        }
+        let answer = self.client.responsiveness(&origin).ask(&Handle::current(), ask).await;
+        answer.unwrap_or_else(|| Err(late(layer.url())))
+    }
+
+    /// Asks the server of a source, or its mirrors while that can't be asked.
+    async fn ask_server(&self, layer: &Layer, origin: &Origin) -> Result<Listing, SourceError> {
+        let (client, member) = (&self.client, &layer.member);
+        let mut tries = 0;
+        let error = loop {
+            let health = client.health(origin);
+            let Some(permit) = health.permit_now() else {
+                let down = client.down().into_iter().find(|down| down.origin == *origin);
+                let why = down.map_or_else(|| "the server is down".to_owned(), |down| down.why.to_string());
+                break unavailable(layer.url(), format!("{why}; it is asked again after a pause"));
+            };
+            let slots = client.name_slots(origin);
+            let slot = slots.slot().await;
+            let answer = member.list(client, layer.directory.as_ref(), None).await;
+            let failed = answer.as_ref().err().and_then(SourceError::http);
+            // The failure may be that of the server to which this one redirects.
+            let failed = failed.filter(|error| error.url.origin().as_ref() == Some(origin));
+            let failure = failed.map(|error| &error.kind);
+            permit.ended(failed);
+            client.responsiveness(origin).note(failure);
+            slot.ended(failure);
+            let error = match answer {
+                Ok(listing) => return Ok(listing),
+                Err(error) => error,
+            };
+            let may_retry = error.http().is_some_and(|error| is_passing(&error.kind));
+            if tries >= RETRIES || !may_retry {
+                break error;
+            }
+            sleep(PAUSE * 2_u32.pow(tries)).await;
+            tries += 1;
+        };
+        let may_be_elsewhere = error.http().is_none_or(|error| error.kind.may_be_had_elsewhere());
+        if error.is_temporary() && may_be_elsewhere {
+            for there in client.mirrors().not_left_out(&client.mirrors().of(layer.url())) {
+                match member.list(client, layer.directory.as_ref(), Some(&there)).await {
+                    Ok(listing) => {
+                        log::warn!(event = events::MIRROR_USED; "{error}; using {} instead", redact(&there));
+                        return Ok(listing);
+                    }
+                    Err(error) => client.mirrors().leave_out(&there, error.reason()),
+                }
+            }
+        }
+        Err(error)
+    }
+}
+
+/// Whether a failure may be over in a moment, although the server can be reached.
+fn is_passing(kind: &HttpErrorKind) -> bool {
+    kind.is_temporary() && !kind.is_connect_failure() && !matches!(kind, HttpErrorKind::TimedOut(_))
+}
+
+fn late(url: &Url) -> SourceError {
+    SourceError::of(SourceErrorKind::TimedOut, url, "the server does not respond in time")
+}
