@@ -23,7 +23,7 @@ DENY_VERSION := 0.20.2
 INSTALL_TEXT = sed -e 's|^BINDIR=.*|BINDIR=$(BINDIR)|' -e 's|/usr/local/bin/fetchfs|$(BINDIR)/fetchfs|'
 
 .DEFAULT_GOAL := build
-.PHONY: build test bench bench-quick demo demo-stop install uninstall fmt lint deny fuzz clean help cargo
+.PHONY: build test bench bench-quick demo demo-library demo-stop install uninstall fmt lint deny fuzz clean help cargo
 
 build: cargo ## Build the program (the default)
 	$(CARGO) build --release --bins
@@ -44,6 +44,11 @@ demo: cargo ## Mount a small sample server's files and look around
 	scripts/install-deps.sh demo
 	$(CARGO) build --release --workspace --bins
 	scripts/demo.sh
+
+demo-library: cargo ## Mount a library of sources of several kinds, each from a small server
+	scripts/install-deps.sh demo
+	$(CARGO) build --release --workspace --bins
+	scripts/demo.sh library
 
 demo-stop: ## End the demo
 	scripts/demo.sh stop

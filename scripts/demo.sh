@@ -2,6 +2,7 @@
 # Shows fetchfs at work against a small web server of its own, and leaves it mounted to play with.
 #
 #   scripts/demo.sh         start; an earlier demo is replaced
+#   scripts/demo.sh library the same with a library of sources of several kinds
 #   scripts/demo.sh stop    unmount, end the server, remove the demo's directory
 #
 # Needs what `cargo build --release --workspace --bins` makes. Runs as root, and as an ordinary user
@@ -63,7 +64,8 @@ stop() {
     rm -rf --one-file-system "$demo"
 }
 
-start() {
+# The servers, and the directory in which the demo happens.
+prepare() {
     [ -x "$fetchfs_bin" ] && [ -x "$origin_bin" ] ||
         fail "build it first: cargo build --release --workspace --bins"
     stop
@@ -73,14 +75,18 @@ start() {
     : >origin.log
     mark=0
 
-    setsid "$origin_bin" --log "$demo/origin.log" >origin.url 2>origin.err </dev/null &
+    setsid "$origin_bin" --log "$demo/origin.log" "$@" >origin.url 2>origin.err </dev/null &
     echo $! >origin.pid
     for _ in $(seq 100); do
         [ -s origin.url ] && break
         sleep 0.1
     done
-    url=$(cat origin.url)
+    url=$(head -n 1 origin.url)
     [ -n "$url" ] || fail "the sample server does not start: $(cat origin.err)"
+}
+
+start() {
+    prepare
 
     say "A web server with a few files runs at $url. Mount it:"
     show "fetchfs mount --cache-dir cache $url mnt"
@@ -114,8 +120,77 @@ To end it:
 END
 }
 
+library() {
+    prepare --kinds
+    local kinds
+    kinds=$(tail -n 1 origin.url)
+    printf '%s\t%s\n' "${url}tune.wav" "music/tune.wav" >names.txt
+    cat >library.toml <<END
+cache_dir = "cache"
+attr_ttl = "1s"
+
+[[source]]                       # an index page
+url = "$url"
+at = "web"
+
+[[source]]                       # WebDAV
+url = "dav${kinds#http}dav/"
+at = "cloud"
+
+[[source]]                       # a bucket
+url = "s3://films/"
+at = "films"
+endpoint_url = "$kinds"
+no_sign_request = true
+include = ["Metropolis*"]
+
+[[source]]                       # listings in JSON, merged with the bucket
+url = "${kinds}api/"
+at = "films"
+exclude = ["sample.*"]
+
+[[source]]                       # a list of URLs, beside this file
+url = "names.txt"
+at = "lists"
+
+[[source]]                       # a Metalink
+url = "${kinds}release.meta4"
+at = "release"
+END
+
+    say "A library of sources of several kinds, whose servers run here:"
+    show "cat library.toml"
+    say "It has no mistake. Mount it:"
+    show "fetchfs config check library.toml"
+    show "fetchfs mount library.toml mnt"
+    is_mounted || fail "nothing was mounted"
+    show "find mnt -mindepth 1 | sort"
+    show "cat 'mnt/films/Metropolis (1927).txt' 'mnt/cloud/shorts/A Trip to the Moon (1902).txt'"
+    show "fetchfs status mnt | grep '^  /'"
+
+    say "Another source is written into the file, and taken over without unmounting:"
+    printf '\n[[source]]\nurl = "http://127.0.0.1:9/"\nat = "down"\n' >>library.toml
+    show "fetchfs reload mnt"
+    say "Its server is down, which concerns nothing but its own place:"
+    show "ls mnt"
+    show "ls mnt/down || true"
+
+    say "A mistake in the file changes nothing:"
+    printf 'max_conections = 4\n' >>library.toml
+    show "fetchfs reload mnt || true"
+
+    cat <<END
+
+It stays mounted at $demo/mnt. Try:
+  \$EDITOR $demo/library.toml && fetchfs reload $demo/mnt
+To end it:
+  make demo-stop
+END
+}
+
 case "${1:-start}" in
     start) start ;;
+    library) library ;;
     stop) stop ;;
-    *) fail "only \`start\` (the default) and \`stop\`" ;;
+    *) fail "only \`start\` (the default), \`library\` and \`stop\`" ;;
 esac

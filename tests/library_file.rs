@@ -305,6 +305,7 @@ fn each_source_at_a_server_has_its_own_login() {
         url = "{}"
         at = "ann"
         header = "Authorization: Basic YW5uOjE="
+        max-connections = 2
         [[source]]
         url = "{}"
         at = "ben"
@@ -482,7 +483,7 @@ fn mistake_in_a_library_is_a_sentence_with_its_place() {
         ),
         (
             &format!("{source}login = \"ann\"\n"),
-            "library.toml:3:9: login: the password is missing; give a password_file",
+            "library.toml:3:9: login: the password is missing; give a password_file or password_command",
         ),
         (
             &format!("{source}newer = \"soon\"\n"),

@@ -1,16 +1,18 @@
 //! A small web server to try fetchfs on: `make demo` mounts it.
 //!
 //! ```text
-//! cargo run --package sample-origin -- [--port PORT] [--log FILE]
+//! cargo run --package sample-origin -- [--port PORT] [--log FILE] [--kinds]
 //! ```
 //!
 //! It prints its URL on one line and serves until SIGTERM or SIGINT. What it serves is made as it is asked for: a
 //! gigabyte of noise, a few texts, and a melody to hear. It is the server of the tests (`tests/origin`), without its
-//! faults.
+//! faults. With `--kinds` it prints a second URL: of a server that lists a tree in other ways ([`kinds`]).
 
 #[path = "../../tests/origin/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the demo needs no faults")]
 mod origin;
+
+mod kinds;
 
 use std::fs::File;
 use std::io::Write;
@@ -18,6 +20,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 
+use kinds::Tree;
 use origin::{Content, Origin};
 
 const README: &str = "\
@@ -43,6 +46,20 @@ const DOCS: [(&str, &str); 3] = [
     ),
 ];
 
+/// What the server of other kinds has.
+const FILMS: [&str; 5] = [
+    "Metropolis (1927).txt",
+    "Nosferatu (1922).txt",
+    "shorts/A Trip to the Moon (1902).txt",
+    "shorts/sample.txt",
+    "README.nfo",
+];
+
+fn film(path: &'static str) -> (&'static str, String) {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    (path, format!("This would be {name}.\n"))
+}
+
 /// Samples a second. Telephone-like, but this is a tune of pure tones.
 const SAMPLE_RATE: u32 = 22_050;
 
@@ -63,14 +80,15 @@ const MELODY: &[(i32, u32)] = &[
 ];
 
 fn main() -> Result<()> {
-    let (mut port, mut log) = (0, None);
+    let (mut port, mut log, mut has_kinds) = (0, None, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "--port" => port = value()?.parse().context("--port needs a number")?,
             "--log" => log = Some(value()?),
-            _ => bail!("{argument}: there is only [--port PORT] [--log FILE]"),
+            "--kinds" => has_kinds = true,
+            _ => bail!("{argument}: there is only [--port PORT] [--log FILE] [--kinds]"),
         }
     }
     // Before any thread is there, so that all of them leave the signals to the wait below.
@@ -92,6 +110,9 @@ fn main() -> Result<()> {
         origin.log().write_to(file);
     }
     println!("{}", origin.url("/"));
+    if has_kinds {
+        println!("{}", Tree(FILMS.into_iter().map(film).collect()).serve()?);
+    }
     std::io::stdout().flush()?;
     ends.wait()?;
     Ok(())

@@ -32,7 +32,7 @@ use crate::source::library::{LibraryConfig, MemberConfig};
 const EXTENSION: &str = ".toml";
 
 /// The options of `fetchfs mount` that a source may have, by their flags.
-const OF_SOURCES: [&str; 29] = [
+const OF_SOURCES: [&str; 30] = [
     "attr-ttl",
     "bearer-token",
     "bearer-token-command",
@@ -57,6 +57,7 @@ const OF_SOURCES: [&str; 29] = [
     "netrc",
     "netrc-file",
     "no-sign-request",
+    "password-command",
     "password-file",
     "profile",
     "proxy",
@@ -65,13 +66,14 @@ const OF_SOURCES: [&str; 29] = [
 ];
 
 /// Those of them that can't be said for all sources.
-const OF_ONE_SOURCE: [&str; 8] = [
+const OF_ONE_SOURCE: [&str; 9] = [
     "bearer-token",
     "bearer-token-command",
     "bearer-token-file",
     "header",
     "login",
     "mirror",
+    "password-command",
     "password-file",
     "type",
 ];
@@ -483,12 +485,16 @@ fn same_place_of_several_users(members: &[(Place, MemberConfig)]) -> Vec<Fault> 
     let mut faults = Vec::new();
     for (index, (place, member)) in members.iter().enumerate() {
         let is_same = |(_, other): &(Place, MemberConfig)| {
-            let is_bucket = member.spec.url.scheme() == "s3";
-            !is_bucket && bare(&other.spec.url) == bare(&member.spec.url) && identity(other) != identity(member)
+            let (url, before) = (&member.spec.url, &other.spec.url);
+            if url.scheme() == "s3" && before.scheme() == "s3" {
+                let (s3, other) = (&member.settings.s3, &other.settings.s3);
+                return url.host_str() == before.host_str() && s3.endpoint == other.endpoint && s3 != other;
+            }
+            bare(before) == bare(url) && identity(other) != identity(member)
         };
         if members[..index].iter().any(is_same) {
-            let sentence = "another source has the same URL and other credentials, and a library can't tell them apart; \
-                            mount one of them separately";
+            let sentence = "another source has the same URL or bucket and other credentials, and a library can't tell them \
+                            apart; mount one of them separately";
             faults.push(fault(*place, sentence));
         }
     }

@@ -3,6 +3,7 @@
 //! A part of the table of options ([`super::MountArgs`]). [`NetworkArgs::resolve`] combines their values. clap parses
 //! no secret values, because its errors repeat the value.
 
+mod command;
 mod error;
 mod resolve;
 pub(super) mod values;
@@ -124,8 +125,14 @@ pub(super) struct NetworkArgs {
     /// File whose first line is the password
     ///
     /// For the user of --login, or of the URL.
-    #[arg(long, value_name = "FILE", help_heading = "Login")]
+    #[arg(long, value_name = "FILE", group = "password", help_heading = "Login")]
     pub(super) password_file: Option<PathBuf>,
+
+    /// Command whose first line of output is the password
+    ///
+    /// /bin/sh runs it once, before the mount: for example `pass show nas`, or `echo "$NAS_PASSWORD"`.
+    #[arg(long, value_name = "COMMAND", group = "password", help_heading = "Login")]
+    pub(super) password_command: Option<String>,
 
     /// Take user names and passwords from ~/.netrc, or from $NETRC
     ///

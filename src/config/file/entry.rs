@@ -5,7 +5,13 @@ use url::Url;
 use crate::config::source;
 
 /// The options whose values are secrets. As `-o` names and in config files they may be written with `_`.
-pub(crate) const SECRETS: [&str; 4] = ["login", "header", "bearer-token", "bearer-token-command"];
+pub(crate) const SECRETS: [&str; 5] = [
+    "login",
+    "header",
+    "bearer-token",
+    "bearer-token-command",
+    "password-command",
+];
 
 /// A mistake in a config file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,9 @@ pub(crate) enum NetworkError {
         /// The system's error.
         error: std::io::Error,
     },
+    /// A command that should print the password did not.
+    #[error("--password-command: {0}; run it in a shell to see why")]
+    Command(String),
     /// A netrc file is malformed.
     #[error("{} is not a netrc file: {error}", path.display())]
     Netrc {
@@ -44,10 +47,12 @@ pub(crate) enum NetworkError {
     #[error("--user-agent: has a character that is not allowed in a header")]
     UserAgent,
     /// A password without a user.
-    #[error("--password-file: the user name is missing; give it with --login, or in the URL: https://USER@HOST/")]
+    #[error(
+        "--password-file, --password-command: the user name is missing; give it with --login, or in the URL: https://USER@HOST/"
+    )]
     NoUser,
     /// A user without a password.
-    #[error("--login: the password is missing; give a --password-file, or write NAME:PASSWORD")]
+    #[error("--login: the password is missing; give a --password-file or --password-command, or write NAME:PASSWORD")]
     NoPassword,
     /// A mirror that is not an http(s) URL. Without secrets.
     #[error("--mirror: `{0}` is not a URL that begins with http:// or https://")]
@@ -81,7 +86,7 @@ impl NetworkError {
     pub(crate) fn is_usage(&self) -> bool {
         !matches!(
             self,
-            Self::File { .. } | Self::Netrc { .. } | Self::Cookies { .. } | Self::Path(_)
+            Self::File { .. } | Self::Command(_) | Self::Netrc { .. } | Self::Cookies { .. } | Self::Path(_)
         )
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use reqwest::header::HeaderMap;
 
 use super::NetworkArgs;
+use super::command;
 use super::error::NetworkError;
 use super::values::{self, header, read};
 use crate::config::paths::{absolute, home};
@@ -68,6 +69,7 @@ impl NetworkArgs {
         let secrets = [
             ("--login", self.login.is_some()),
             ("--password-file", self.password_file.is_some()),
+            ("--password-command", self.password_command.is_some()),
             ("--bearer-token", self.bearer_token.is_some()),
             ("--bearer-token-file", self.bearer_token_file.is_some()),
             ("--bearer-token-command", self.bearer_token_command.is_some()),
@@ -145,6 +147,10 @@ impl NetworkArgs {
         if let Some(path) = &self.password_file {
             let text = read("--password-file", path)?;
             password = Some(Secret::new(text.lines().next().unwrap_or_default()));
+        }
+        if let Some(command) = &self.password_command {
+            let line = command::first_line(command).map_err(NetworkError::Command)?;
+            password = Some(Secret::new(line));
         }
         let user = match name
             .map(str::to_owned)

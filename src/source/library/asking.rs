@@ -108,6 +108,8 @@ impl Shared {
                     // The listing of the directory above is an earlier mount's.
                     None => {
                         let listed = self.list_place(plan, above).await;
+                        // Nothing asks for them: the directory above is listed again when a program looks there.
+                        self.unstored.lock().remove(&plan.url(above));
                         let found = self.merged.lock().get(path).cloned();
                         match (found, listed) {
                             (Some(found), _) => found,

@@ -158,7 +158,7 @@ impl Member {
         there: Option<&Url>,
     ) -> Result<Listing, SourceError> {
         let listing = self.list_unnoted(client, directory, there).await;
-        self.note(listing.as_ref().err());
+        self.note(listing.as_ref().err(), directory.is_none());
         listing
     }
 
@@ -272,15 +272,16 @@ impl Member {
         self.sources.expire();
     }
 
-    /// Notes how a request for names ended. The log has the first failure, and the first answer after it.
-    fn note(&self, error: Option<&SourceError>) {
-        use SourceErrorKind::{BadAnswer, Denied, NotAListing, NotFound, TimedOut, Unavailable};
-        let has_opened = self.state.lock().opened.is_some();
-        let reason = match error.map(|error| (error.kind(), error)) {
+    /// Notes how a request for names ended. The log has the first failure, and the first answer after it. A failure counts
+    /// for the root alone: of another directory it says nothing of the source.
+    fn note(&self, error: Option<&SourceError>, is_root: bool) {
+        let reason = match error {
             None => None,
-            Some((TimedOut | Unavailable | Denied, error)) => Some(error.reason().to_string()),
-            // Of one directory, these say nothing of the source.
-            Some((NotFound | NotAListing | BadAnswer, error)) if !has_opened => Some(error.reason().to_string()),
+            Some(error)
+                if is_root && !matches!(error.kind(), SourceErrorKind::Offline | SourceErrorKind::NoDescriptors) =>
+            {
+                Some(error.reason().to_string())
+            }
             Some(_) => return,
         };
         let (before, now) = {

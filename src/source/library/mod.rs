@@ -2,7 +2,8 @@
 //!
 //! [`Library`] is one [`Source`] for the whole tree, so the vfs knows nothing of libraries. It guarantees:
 //!
-//! - **A source that can't be asked concerns its own names alone.** No source is asked before a program lists its place.
+//! - **A source that can't be asked concerns its own names alone.** Each is asked once at the start, in the background, and
+//!   then when a program lists its place.
 //! - **At each name the first source wins**, in the order of the library's file, and directories merge down the tree
 //!   ([`overlay`]). While one of several sources at a place can't be asked, its last known names count.
 //! - **The sources can be replaced while the tree is in use** ([`Library::replace`]). Files that are open are not affected:
