@@ -32,7 +32,7 @@ use crate::source::library::{LibraryConfig, MemberConfig};
 const EXTENSION: &str = ".toml";
 
 /// The options of `fetchfs mount` that a source may have, by their flags.
-const OF_SOURCES: [&str; 30] = [
+const OF_SOURCES: [&str; 31] = [
     "attr-ttl",
     "bearer-token",
     "bearer-token-command",
@@ -56,6 +56,7 @@ const OF_SOURCES: [&str; 30] = [
     "mirror",
     "netrc",
     "netrc-file",
+    "no-cookies",
     "no-sign-request",
     "password-command",
     "password-file",
