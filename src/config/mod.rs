@@ -30,5 +30,6 @@ pub use options::expand as expand_options;
 pub(crate) use options::{Expanded, OptionError, unknown_variables};
 pub(crate) use paths::default_cache_dir;
 pub(crate) use resolve::{ConfigError, cache_dir_beside_mounts, resolve};
+pub(crate) use s3::{endpoint as s3_endpoint, region as s3_region};
 pub(crate) use source::{load as load_sources, parse as parse_source, shown};
 pub(crate) use units::size as parse_size;

@@ -4,7 +4,7 @@ use clap::Args;
 use url::Url;
 
 use crate::source::SourceSpec;
-use crate::source::s3::S3Config;
+use crate::source::s3::{S3Config, is_region};
 
 /// The options about S3, before they are resolved.
 #[derive(Args)]
@@ -12,7 +12,8 @@ pub(super) struct S3Args {
     /// URL of the S3 service, for servers other than Amazon's
     ///
     /// The bucket is the first part of the path there (path style). Without this option, Amazon's endpoint in the region
-    /// is used, with the bucket in the host name unless it contains a dot.
+    /// is used, with the bucket in the host name unless it contains a dot. `addressing_style` in the profile decides
+    /// otherwise.
     ///
     /// Default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or endpoint_url in the profile.
     #[arg(long, value_name = "URL", help_heading = "S3")]
@@ -20,7 +21,7 @@ pub(super) struct S3Args {
 
     /// Region of the S3 service
     ///
-    /// Default: AWS_REGION, AWS_DEFAULT_REGION or region in the profile; else us-east-1.
+    /// Default: AWS_REGION, AWS_DEFAULT_REGION or region in the profile; else us-east-1, or what the server says.
     #[arg(long, value_name = "REGION", help_heading = "S3")]
     pub(super) region: Option<String>,
 
@@ -54,30 +55,34 @@ pub(crate) enum S3Error {
 impl S3Args {
     /// How S3 is reached.
     pub(super) fn resolve(self) -> Result<S3Config, S3Error> {
-        let endpoint = |text: String| {
-            let url = Url::parse(&text).map_err(|_| S3Error::Endpoint)?;
-            let is_web = matches!(url.scheme(), "http" | "https");
-            let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-            if is_web && is_plain {
-                Ok(url)
-            } else {
-                Err(S3Error::Endpoint)
-            }
-        };
-        let is_part = |region: &String| region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if self
-            .region
-            .as_ref()
-            .is_some_and(|region| region.is_empty() || !is_part(region))
-        {
-            return Err(S3Error::Region);
-        }
         Ok(S3Config {
-            endpoint: self.endpoint_url.map(endpoint).transpose()?,
-            region: self.region,
+            endpoint: self.endpoint_url.as_deref().map(endpoint).transpose()?,
+            region: self.region.map(region).transpose()?,
             profile: self.profile,
             no_sign_request: self.no_sign_request,
+            addressing_style: None,
         })
+    }
+}
+
+/// The URL of a service.
+pub(crate) fn endpoint(text: &str) -> Result<Url, S3Error> {
+    let url = Url::parse(text).map_err(|_| S3Error::Endpoint)?;
+    let is_web = matches!(url.scheme(), "http" | "https");
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    if is_web && is_plain {
+        Ok(url)
+    } else {
+        Err(S3Error::Endpoint)
+    }
+}
+
+/// The name of a region.
+pub(crate) fn region(name: String) -> Result<String, S3Error> {
+    if is_region(&name) {
+        Ok(name)
+    } else {
+        Err(S3Error::Region)
     }
 }
 

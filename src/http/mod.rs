@@ -22,7 +22,7 @@ pub(crate) mod tag;
 pub(crate) mod testing;
 mod tls_failure;
 
-pub(crate) use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource};
+pub(crate) use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource, run_command};
 pub use config::HttpConfig;
 pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, SiteConfig, TlsConfig};
 pub(crate) use connect::SetupError;

@@ -10,6 +10,7 @@ use crate::cache::ChunkSize;
 use crate::cache::quota::Share;
 use crate::config::{ATTR_TTL, EngineConfig, check_user_agent, default_cache_dir};
 use crate::engine::Engine;
+use crate::source::s3::S3Config;
 use crate::source::{SourceConfig, Sources};
 use crate::vfs::{Top, Tree, TreeConfig};
 
@@ -21,6 +22,7 @@ pub struct CacheBuilder {
     pub(super) config: EngineConfig,
     /// Read when the cache is opened.
     pub(super) files: AccessFiles,
+    pub(super) s3: S3Config,
     /// The first setting that can't be meant.
     pub(super) error: Option<Error>,
 }
@@ -39,6 +41,7 @@ impl Cache {
             dir: None,
             config: EngineConfig::in_dir(PathBuf::new()),
             files: AccessFiles::default(),
+            s3: S3Config::default(),
             error: None,
         }
     }
@@ -156,6 +159,7 @@ impl CacheBuilder {
     /// [`ErrorKind::InvalidInput`] when a setting can't be meant; [`ErrorKind::Cache`] when the folder can't be used;
     /// [`ErrorKind::System`] when the system gives no threads.
     pub fn open(self) -> Result<Cache, Error> {
+        let s3 = self.s3.clone();
         let engine = Engine::open(self.config()?)?;
         let client = engine.client().clone();
         let config = engine.config();
@@ -166,10 +170,15 @@ impl CacheBuilder {
             patience: config.read_timeout,
             most_names: 0,
         };
+        let of_sources = SourceConfig {
+            s3: s3.clone(),
+            ..SourceConfig::default()
+        };
+        let sources = Sources::new(&client, &of_sources, None);
         let tree = Tree::new(
             Arc::clone(engine.cache()),
             client.clone(),
-            Sources::new(&client, &SourceConfig::default(), None),
+            Arc::clone(&sources),
             tree_config,
             Top::Names(Vec::new()),
             engine.runtime().clone(),
@@ -179,6 +188,8 @@ impl CacheBuilder {
         Ok(Cache {
             engine,
             tree,
+            sources,
+            s3,
             server: Arc::default(),
         })
     }
@@ -245,6 +256,8 @@ mod tests {
         refused(|builder| builder.header("Range", "bytes=0-"));
         refused(|builder| builder.header("X", "two\nlines").header("Y", "good"));
         refused(|builder| builder.client_key("/key.pem"));
+        refused(|builder| builder.endpoint_url("ftp://h/"));
+        refused(|builder| builder.region("eu west"));
         refused(|builder| builder.ca_cert("/no/such/file"));
         refused(|builder| builder.netrc_file("/no/such/file"));
         refused(|builder| builder.cookie_file("/no/such/file"));

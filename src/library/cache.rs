@@ -11,6 +11,8 @@ use super::remote_file::RemoteFile;
 use crate::config::{parse_source, shown};
 use crate::engine::Engine;
 use crate::http::Origin;
+use crate::source::Sources;
+use crate::source::s3::S3Config;
 use crate::vfs::Tree;
 
 /// A cache folder that is open, and the threads and connections that fill it.
@@ -24,6 +26,10 @@ pub struct Cache {
     pub(super) engine: Arc<Engine>,
     /// Finds out the current version of a file. It shows no directory.
     pub(super) tree: Arc<Tree>,
+    /// The kinds of sources, which find out what URLs of their own stand for.
+    pub(super) sources: Arc<Sources>,
+    /// How S3 is reached.
+    pub(super) s3: S3Config,
     /// The server that receives the builder's login, token and headers, once a URL of it was used. **No other receives
     /// them.**
     pub(super) server: Arc<OnceLock<Origin>>,
@@ -35,7 +41,7 @@ impl Cache {
         &self.engine.config().cache_dir
     }
 
-    /// Opens the file at an http or https URL, and blocks until its version and size are known: mostly for one request.
+    /// Opens the file at an http, https or s3 URL, and blocks until its version and size are known: mostly for one request.
     ///
     /// A user name and a password may be in the URL (`https://ann:secret@example.org/`); only its server gets to see them. While the server
     /// can't be reached, a file that the cache knows is opened in the version that it knows.
@@ -48,7 +54,9 @@ impl Cache {
         let name = shown(url);
         let url = parse_source(url).map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         self.claim_server(&url.url)?;
-        let url = self.engine.client().adopt(url.url);
+        let spec = self.sources.resolve(url);
+        let spec = spec.map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
+        let url = self.engine.client().adopt(spec.url);
         let tree = Arc::clone(&self.tree);
         let opened = self.engine.wait(async move { tree.open_url(&url).await });
         let entry = opened

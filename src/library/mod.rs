@@ -8,6 +8,7 @@ mod cache;
 mod error;
 mod mount;
 mod remote_file;
+mod s3;
 mod servers;
 
 pub use builder::CacheBuilder;

@@ -200,7 +200,7 @@ impl MountBuilder {
         for source in &sources {
             cache.claim_server(&source.url)?;
         }
-        let engine = cache.engine;
+        let engine = Arc::clone(&cache.engine);
         let loaded = load_sources(&mut sources, engine.config().http.max_page);
         loaded.map_err(|error| invalid(error.to_string()))?;
         let config = MountConfig {
@@ -208,6 +208,7 @@ impl MountBuilder {
             allow_other: self.allow_other,
             umask: self.umask,
             kind: self.kind,
+            s3: cache.s3.clone(),
             ..MountConfig::new(sources, mountpoint, engine.config().clone())
         };
         let run_file = claim(&config)?;

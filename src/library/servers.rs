@@ -220,7 +220,7 @@ impl CacheBuilder {
     }
 
     /// Notes a setting that can't be meant, for [`Self::open`].
-    fn refuse(&mut self, what: String) {
+    pub(super) fn refuse(&mut self, what: String) {
         self.error.get_or_insert(Error::new(ErrorKind::InvalidInput, what));
     }
 

@@ -46,6 +46,7 @@ pub(crate) use per_origin::PerOrigin;
 pub(crate) use published::{Hash, HashAlgorithm, Pieces, Published};
 pub(crate) use request::body::Body;
 pub(crate) use request::redirects::Route;
+pub(crate) use request::signers::Signing;
 pub(crate) use throttle::Throttle;
 pub(crate) use tier::{ChunkTier, Expected};
 pub(crate) use version_aliases::{Comparison, SAMPLE, Sample, VersionLabel};

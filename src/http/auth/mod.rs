@@ -16,6 +16,7 @@
 
 mod access;
 mod challenge;
+mod command;
 mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -25,6 +26,7 @@ mod token;
 
 pub(crate) use access::AccessConfig;
 pub(crate) use access::{Access, SentCredentials};
+pub(crate) use command::run_command;
 pub(crate) use login::Login;
 pub(crate) use netrc::{Netrc, NetrcError};
 pub(crate) use token::TokenSource;

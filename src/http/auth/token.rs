@@ -6,16 +6,11 @@
 
 use std::{
     path::PathBuf,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
-use tokio::process::Command;
-
+use super::command::run_command;
 use crate::http::{HttpErrorKind, Secret};
-
-/// Maximum run time of a command. Commands that ask a person or a remote identity service need seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Minimum time between two runs of a command after a 401. The server refuses a fresh token for another reason, and a
 /// reader that retries would run the command each time.
@@ -114,7 +109,7 @@ impl Token {
             .await
             .map_err(|error| no(error.to_string()))?
             .map_err(|error| no(format!("the token file {} can't be read: {error}", path.display())))?,
-            TokenSource::Command(command) => run(command.expose()).await?,
+            TokenSource::Command(command) => run_command(command.expose(), "the token command").await?,
         };
         let (token, good_for) = read(&text).map_err(|wrong| no(format!("{} {wrong}", self.source.name())))?;
         state.due = good_for.map(|time| asked + time - LONGEST_MARGIN.min(time / 10));
@@ -134,32 +129,6 @@ impl TokenSource {
             TokenSource::Command(_) => "the output of the token command",
         }
     }
-}
-
-/// The output of a command.
-async fn run(command: &str) -> Result<String, HttpErrorKind> {
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let output = match tokio::time::timeout(PATIENCE, shell.output()).await {
-        Err(_) => {
-            let time = humantime::format_duration(PATIENCE);
-            return Err(no(format!("the token command has not ended within {time}")));
-        }
-        Ok(Err(error)) => return Err(no(format!("the token command can't be run: {error}"))),
-        Ok(Ok(output)) => output,
-    };
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next_back().unwrap_or("without output").trim();
-        let said: String = said.chars().take(200).collect();
-        return Err(no(format!("the token command failed ({}): {said}", output.status)));
-    }
-    String::from_utf8(output.stdout).map_err(|_| no("the output of the token command is not text".to_owned()))
 }
 
 /// The token and its lifetime.

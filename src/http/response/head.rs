@@ -116,6 +116,7 @@ impl AnswerHead {
                 status: self.status,
                 retry_after: self.retry_after,
             },
+            301 | 302 | 303 | 307 | 308 => HttpErrorKind::BadAnswer("a redirect without a Location".to_owned()),
             status => HttpErrorKind::BadAnswer(format!("HTTP {status} does not answer this request")),
         }
     }

@@ -221,14 +221,13 @@ fn has_failed(answer: &Result<HttpResponse, HttpError>) -> bool {
     }
 }
 
-/// The target of a redirect: `None` if the response is not a redirect, an error if the target is invalid.
+/// The target of a redirect: `None` if the response is not a redirect or names no target, an error if the target is
+/// invalid.
 fn redirect(answer: &HttpResponse) -> Option<Result<Url, String>> {
     if !matches!(answer.head.status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let Some(location) = answer.response.headers().get(header::LOCATION) else {
-        return Some(Err("a redirect without a Location".to_owned()));
-    };
+    let location = answer.response.headers().get(header::LOCATION)?;
     Some(target(&answer.url, location.as_bytes()))
 }
 

@@ -3,14 +3,20 @@
 //! A source registers a signer for its own URLs. The client applies it at the last moment, so neither the cache nor a
 //! message ever has a signed URL, and a redirect to another place is never signed.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use reqwest::Method;
 use url::Url;
 
+use crate::http::HttpErrorKind;
+
 /// Returns the URL to send for a request.
-pub(crate) type Signer = Arc<dyn Fn(&Method, &Url) -> Url + Send + Sync>;
+pub(crate) type Signer = Arc<dyn Fn(&Method, &Url) -> Signing + Send + Sync>;
+
+/// The work of a [`Signer`], which may have to wait for its keys.
+pub(crate) type Signing = Pin<Box<dyn Future<Output = Result<Url, HttpErrorKind>> + Send>>;
 
 /// The signers of a client.
 #[derive(Default)]
@@ -28,14 +34,20 @@ impl Signers {
     }
 
     /// The URL to send; the URL itself if nothing signs it.
-    pub(crate) fn sent(&self, method: &Method, url: &Url) -> Url {
+    ///
+    /// # Errors
+    /// If there are no keys to sign it.
+    pub(crate) async fn sent(&self, method: &Method, url: &Url) -> Result<Url, HttpErrorKind> {
         let signer = {
             let below = self.below.read();
             let is_below =
                 |(known, _): &&(Url, Signer)| known.origin() == url.origin() && url.path().starts_with(known.path());
             below.iter().find(is_below).map(|(_, signer)| Arc::clone(signer))
         };
-        signer.map_or_else(|| url.clone(), |signer| signer(method, url))
+        match signer {
+            Some(signer) => signer(method, url).await,
+            None => Ok(url.clone()),
+        }
     }
 }
 
@@ -43,8 +55,8 @@ impl Signers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_urls_below_the_directory_are_signed() {
+    #[tokio::test]
+    async fn only_urls_below_the_directory_are_signed() {
         let signers = Signers::default();
         let url = |text: &str| Url::parse(text).unwrap();
         signers.add(
@@ -52,14 +64,14 @@ mod tests {
             Arc::new(|method, url| {
                 let mut url = url.clone();
                 url.set_query(Some(method.as_str()));
-                url
+                Box::pin(std::future::ready(Ok(url)))
             }),
         );
-        let sent = |text: &str| signers.sent(&Method::HEAD, &url(text)).to_string();
-        assert_eq!(sent("http://h/b/"), "http://h/b/?HEAD");
-        assert_eq!(sent("http://h/b/c/d"), "http://h/b/c/d?HEAD");
+        let sent = async |text: &str| signers.sent(&Method::HEAD, &url(text)).await.unwrap().to_string();
+        assert_eq!(sent("http://h/b/").await, "http://h/b/?HEAD");
+        assert_eq!(sent("http://h/b/c/d").await, "http://h/b/c/d?HEAD");
         for other in ["http://h/bc", "http://h:81/b/c", "https://h/b/c", "http://other/b/c"] {
-            assert_eq!(sent(other), url(other).as_str());
+            assert_eq!(sent(other).await, url(other).as_str());
         }
     }
 }

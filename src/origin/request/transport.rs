@@ -254,7 +254,8 @@ impl Transport {
             let speech = site.connections.speech(url, site.access.is_home(url));
             let wire = lease.wire(speech, || site.connections.wire(speech));
             let wire = wire.map_err(|error| HttpErrorKind::Unreachable(error.to_string()))?;
-            let request = wire.client.request(method.clone(), self.signers.sent(method, url));
+            let sent = self.signers.sent(method, url).await?;
+            let request = wire.client.request(method.clone(), sent);
             let dial = wire.begin();
             let (mut request, shown) = site.access.authorize(method, url, request).await?;
             if let Some(cookies) = site.cookies.header(url, SystemTime::now()) {

@@ -1,12 +1,18 @@
-//! Addresses: from `s3://BUCKET/PREFIX` to the URL at the endpoint, and back to keys.
+//! Addresses: from `s3://BUCKET/PREFIX` to the URL by which a key is known, to the URL that is sent, and back to keys.
+//!
+//! **The address of a key does not change**: it is what the cache knows. Where the request really goes depends on what is
+//! learned later, such as the bucket's region, so [`Bucket::sent`] finds that out for each request.
 //!
 //! Keys are percent-encoded as AWS does it, every byte but letters, digits and `-._~/`. Signatures need that form: the
 //! server computes them of the decoded key, encoded in this way.
 
 use std::borrow::Cow;
 
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use url::Url;
+
+use super::AddressingStyle;
 
 /// What AWS encodes in one part of a key.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -17,12 +23,26 @@ pub(super) fn encoded(part: &[u8]) -> String {
 }
 
 /// A bucket at its endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Bucket {
     /// Its name.
     pub(super) name: String,
-    /// Its URL, which ends in `/`. Keys follow it.
+    /// The URL by which it is known, which ends in `/`. Keys follow it.
     pub(super) base: Url,
+    /// URL of the service, if it is not Amazon's.
+    endpoint: Option<Url>,
+    /// The user's choice.
+    style: AddressingStyle,
+    /// Locked for a moment.
+    place: Mutex<Place>,
+}
+
+/// Where the bucket is, as far as is known.
+#[derive(Debug, Clone)]
+struct Place {
+    region: String,
+    /// True if its name is a part of the host name.
+    is_virtual: bool,
 }
 
 impl Bucket {
@@ -32,26 +52,67 @@ impl Bucket {
     ///
     /// # Errors
     /// If the region or the name gives no URL.
-    pub(super) fn new(name: &str, region: &str, endpoint: Option<&Url>) -> Result<Bucket, url::ParseError> {
-        let base = match endpoint {
-            Some(endpoint) => {
-                let slash = if endpoint.path().ends_with('/') { "" } else { "/" };
-                let mut base = endpoint.clone();
-                base.set_query(None);
-                base.set_path(&format!("{}{slash}{}/", endpoint.path(), encoded(name.as_bytes())));
-                base
-            }
-            None => {
-                let china = if region.starts_with("cn-") { ".cn" } else { "" };
-                let host = format!("s3.{region}.amazonaws.com{china}");
-                match name.contains('.') {
-                    true => Url::parse(&format!("https://{host}/{}/", encoded(name.as_bytes())))?,
-                    false => Url::parse(&format!("https://{name}.{host}/"))?,
-                }
-            }
+    pub(super) fn new(
+        name: &str,
+        region: &str,
+        endpoint: Option<&Url>,
+        style: AddressingStyle,
+    ) -> Result<Bucket, url::ParseError> {
+        let by_default = endpoint.is_none() && !name.contains('.');
+        let base = base_of(name, region, endpoint, by_default)?;
+        let is_virtual = match style {
+            AddressingStyle::Auto => by_default,
+            AddressingStyle::Path => false,
+            AddressingStyle::Virtual => true,
         };
-        let name = name.to_owned();
-        Ok(Bucket { name, base })
+        // So that it can be sent, too.
+        base_of(name, region, endpoint, is_virtual)?;
+        let region = region.to_owned();
+        Ok(Bucket {
+            name: name.to_owned(),
+            base,
+            endpoint: endpoint.cloned(),
+            style,
+            place: Mutex::new(Place { region, is_virtual }),
+        })
+    }
+
+    /// The region, as far as is known.
+    pub(super) fn region(&self) -> String {
+        self.place.lock().region.clone()
+    }
+
+    /// Takes the region that the server names. Returns false if that is known, or can't be one.
+    pub(super) fn learn_region(&self, region: &str) -> bool {
+        let mut place = self.place.lock();
+        let is_new = is_region(region) && place.region != region;
+        let is_good = is_new && base_of(&self.name, region, self.endpoint.as_ref(), place.is_virtual).is_ok();
+        if is_good {
+            region.clone_into(&mut place.region);
+        }
+        is_good
+    }
+
+    /// Has the name of the bucket sent in the host name from now on. Returns false if it is already, if the user wants
+    /// something else, or if that gives no URL.
+    pub(super) fn learn_virtual(&self) -> bool {
+        let mut place = self.place.lock();
+        let may_be = self.style == AddressingStyle::Auto && !place.is_virtual;
+        let is_good = may_be && base_of(&self.name, &place.region, self.endpoint.as_ref(), true).is_ok();
+        place.is_virtual |= is_good;
+        is_good
+    }
+
+    /// The URL to which a request for this URL is sent.
+    pub(super) fn sent(&self, url: &Url) -> Url {
+        let Place { region, is_virtual } = self.place.lock().clone();
+        let base = base_of(&self.name, &region, self.endpoint.as_ref(), is_virtual);
+        let (Ok(mut sent), Some(rest)) = (base, url.path().strip_prefix(self.base.path())) else {
+            return url.clone();
+        };
+        sent.set_path(&format!("{}{rest}", sent.path()));
+        sent.set_query(url.query());
+        sent
     }
 
     /// The URL of the key that the path of an `s3://` URL names.
@@ -87,4 +148,33 @@ impl Bucket {
         url.set_query(Some(&query));
         url
     }
+}
+
+/// Returns true if a text can be a region: a part of a host name.
+pub(crate) fn is_region(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !text.is_empty() && text.bytes().all(is_part)
+}
+
+/// The URL of a bucket, which ends in `/`.
+fn base_of(name: &str, region: &str, endpoint: Option<&Url>, is_virtual: bool) -> Result<Url, url::ParseError> {
+    let mut base = match endpoint {
+        Some(endpoint) => endpoint.clone(),
+        None => {
+            let china = if region.starts_with("cn-") { ".cn" } else { "" };
+            Url::parse(&format!("https://s3.{region}.amazonaws.com{china}/"))?
+        }
+    };
+    base.set_query(None);
+    let slash = if base.path().ends_with('/') { "" } else { "/" };
+    if is_virtual {
+        // An IP address has no names below it.
+        let host = base.domain().ok_or(url::ParseError::InvalidDomainCharacter)?;
+        let host = format!("{name}.{host}");
+        base.set_host(Some(&host))?;
+        base.set_path(&format!("{}{slash}", base.path()));
+    } else {
+        base.set_path(&format!("{}{slash}{}/", base.path(), encoded(name.as_bytes())));
+    }
+    Ok(base)
 }

@@ -3,18 +3,24 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use reqwest::Method;
 use url::Url;
 
 use super::address::Bucket;
+use super::keyring::Keyring;
+use super::refusal::Refusal;
 use super::signer::Signer;
-use super::xml::{self, XmlFault};
 use super::{BucketListing, Next, S3Config, settings};
-use crate::origin::{Client, DocumentRequest, as_directory};
+use crate::origin::{Client, DocumentRequest, Signing, as_directory};
 use crate::source::asked::Asked;
 use crate::source::{BoxFuture, Found, Listing, ListingConfig, Source, SourceError, SourceErrorKind};
 
 /// The kind of buckets of S3, and their scheme.
 pub(crate) const S3: &str = "s3";
+
+/// How often a request is sent again for what the server has said of the bucket's place: its region, and where its name is
+/// to be sent.
+const MOST_CORRECTIONS: usize = 3;
 
 /// The source of buckets.
 pub(crate) struct Buckets {
@@ -22,17 +28,7 @@ pub(crate) struct Buckets {
     listings: ListingConfig,
     config: S3Config,
     /// The buckets that the user has named. Locked for the moment of a look-up.
-    buckets: Mutex<Vec<Known>>,
-}
-
-/// A bucket that the user has named.
-#[derive(Clone)]
-struct Known {
-    bucket: Bucket,
-    /// Why requests can't be signed.
-    lacks_keys: Option<String>,
-    /// True if requests are signed.
-    is_signed: bool,
+    buckets: Mutex<Vec<Arc<Bucket>>>,
 }
 
 impl Buckets {
@@ -48,33 +44,35 @@ impl Buckets {
     }
 
     /// The bucket of a URL at its endpoint, and the key there.
-    fn find(&self, url: &Url) -> Result<(Known, Vec<u8>), SourceError> {
+    fn find(&self, url: &Url) -> Result<(Arc<Bucket>, Vec<u8>), SourceError> {
         let buckets = self.buckets.lock();
         let mut found = buckets
             .iter()
-            .filter_map(|known| Some((known.clone(), known.bucket.key(url)?.into_owned())));
+            .filter_map(|bucket| Some((Arc::clone(bucket), bucket.key(url)?.into_owned())));
         found
             .next()
             .ok_or_else(|| SourceError::of(SourceErrorKind::BadAnswer, url, "it is in no bucket of this mount"))
     }
 
     async fn listing(&self, directory: &Url) -> Result<Listing, SourceError> {
-        let (known, prefix) = self.find(directory)?;
+        let (bucket, prefix) = self.find(directory)?;
         let fail = |kind, why: String| SourceError::of(kind, directory, why);
-        if let Some(why) = known.lacks_keys.as_ref().filter(|_| !self.client.is_offline()) {
-            return Err(fail(SourceErrorKind::Denied, why.clone()));
-        }
         let mut listing = BucketListing::new(directory, &prefix, &self.listings);
-        let (mut is_encoded, mut token) = (true, None);
+        let (mut is_encoded, mut token, mut corrections) = (true, None, 0);
         loop {
             let request = DocumentRequest {
-                accepts: &[200, 400, 403, 404],
+                accepts: &[200, 301, 400, 403, 404],
                 ..DocumentRequest::default()
             };
-            let url = known.bucket.list_url(&prefix, is_encoded, token.as_deref());
+            let url = bucket.list_url(&prefix, is_encoded, token.as_deref());
             let answer = self.client.document(&url, request).await?;
             if answer.status != 200 {
-                let (kind, why) = refusal(answer.status, &answer.body, &known);
+                let refusal = Refusal::read(answer.status, &answer.headers, &answer.body);
+                if corrections < MOST_CORRECTIONS && refusal.corrects(&bucket) {
+                    corrections += 1;
+                    continue;
+                }
+                let (kind, why) = refusal.meaning(&bucket, self.config.no_sign_request);
                 return Err(fail(kind, why));
             }
             // A page has a thousand names.
@@ -86,51 +84,13 @@ impl Buckets {
             }
         }
         listing.finish().ok_or_else(|| {
-            let (bucket, prefix) = (&known.bucket.name, String::from_utf8_lossy(&prefix));
+            let (bucket, prefix) = (&bucket.name, String::from_utf8_lossy(&prefix));
             fail(
                 SourceErrorKind::NotFound,
                 format!("the bucket `{bucket}` has no key that begins with `{prefix}`"),
             )
         })
     }
-}
-
-/// An answer other than 200: what S3 says in its body, as a sentence for the user.
-fn refusal(status: u16, body: &[u8], known: &Known) -> (SourceErrorKind, String) {
-    let (mut code, mut message, mut region) = (String::new(), String::new(), String::new());
-    let text = String::from_utf8_lossy(body);
-    // Whatever can be read of it helps.
-    let _: Result<(), XmlFault> = xml::read(&text, |path, text| {
-        match path {
-            ["Error", "Code"] => code = text,
-            ["Error", "Message"] => message = text,
-            ["Error", "Region"] => region = text,
-            _ => {}
-        }
-        Ok(())
-    });
-    let bucket = &known.bucket.name;
-    let kind = match status {
-        404 => SourceErrorKind::NotFound,
-        403 => SourceErrorKind::Denied,
-        _ => SourceErrorKind::BadAnswer,
-    };
-    let why = match code.as_str() {
-        "NoSuchBucket" => format!("there is no bucket `{bucket}` at this endpoint"),
-        "SignatureDoesNotMatch" => {
-            "the server refuses the signature (SignatureDoesNotMatch): the secret key is wrong".to_owned()
-        }
-        "InvalidAccessKeyId" => "the server does not know the access key (InvalidAccessKeyId)".to_owned(),
-        "ExpiredToken" => "the session token has expired (ExpiredToken); get new keys".to_owned(),
-        "RequestTimeTooSkewed" => "the clock of this machine is wrong (RequestTimeTooSkewed)".to_owned(),
-        _ if !region.is_empty() => format!("the bucket is in the region {region}; give --region {region}"),
-        "AccessDenied" if !known.is_signed => {
-            "access denied (AccessDenied): the bucket is not public, and --no-sign-request sends no keys".to_owned()
-        }
-        "" => format!("the server answers with status {status}"),
-        _ => format!("the server refuses ({code}): {}", message.trim().trim_end_matches('.')),
-    };
-    (kind, why)
 }
 
 impl Source for Buckets {
@@ -145,32 +105,29 @@ impl Source for Buckets {
         if url.query().is_some() {
             return Err(fail("an S3 source has no query; write %3F for a `?` in a key"));
         }
-        let found = settings::of_process(&self.config);
-        let bucket = Bucket::new(name, &found.region, found.endpoint.as_ref()).map_err(|error| {
+        let directory = std::env::current_dir().unwrap_or_default();
+        let found = settings::of_process(&self.config, &directory);
+        let bucket = Bucket::new(name, &found.region, found.endpoint.as_ref(), found.style);
+        let bucket = bucket.map_err(|error| {
             fail(&format!(
                 "the bucket and the region `{}` give no URL: {error}",
                 found.region
             ))
         })?;
-        let (is_signed, lacks_keys) = match found.credentials {
-            Ok(None) => (false, None),
-            Err(why) => (false, Some(why)),
-            Ok(Some(keys)) => {
-                let signer = Signer::new(self.config.clone(), found.region, keys);
-                let signed = move |method: &_, url: &_| signer.signed(method, url);
-                self.client.sign_below(&bucket.base, Arc::new(signed));
-                (true, None)
-            }
+        let bucket = Arc::new(bucket);
+        let signer = Arc::new(Signer::new(
+            Arc::clone(&bucket),
+            Keyring::new(self.config.clone(), directory),
+        ));
+        let signed = move |method: &Method, url: &Url| -> Signing {
+            let (signer, method, url) = (Arc::clone(&signer), method.clone(), url.clone());
+            Box::pin(async move { signer.signed(method, url).await })
         };
+        self.client.sign_below(&bucket.base, Arc::new(signed));
         let address = bucket.url_of(url.path());
         let mut buckets = self.buckets.lock();
-        if !buckets.iter().any(|known| known.bucket == bucket) {
-            buckets.push(Known {
-                bucket,
-                lacks_keys,
-                is_signed,
-            });
-        }
+        buckets.retain(|known| known.base != bucket.base);
+        buckets.push(bucket);
         Ok(address)
     }
 

@@ -1,8 +1,8 @@
 //! Directories as prefixes of an S3 bucket, one ListObjectsV2 for each thousand names.
 //!
 //! `s3://BUCKET/PREFIX/` is a directory. [`address`] finds its `http(s)` URL at the endpoint, by which files and listings
-//! are known to the cache. No URL has a signature: [`signer`] signs each request just before it is sent, with what
-//! [`settings`] finds in AWS's variables and files. [`listing`] reads the answers, [`bucket`] asks for them.
+//! are known to the cache. No URL has a signature: [`signer`] signs each request just before it is sent, with the keys
+//! that [`keyring`] has. [`settings`] reads AWS's variables and files. [`listing`] reads the answers, [`bucket`] asks for them.
 //!
 //! Which keys have names in the mount:
 //!
@@ -13,7 +13,9 @@
 
 mod address;
 mod bucket;
+mod keyring;
 mod listing;
+mod refusal;
 mod settings;
 mod signer;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod xml;
 
 use url::Url;
 
+pub(crate) use self::address::is_region;
 pub(crate) use self::bucket::{Buckets, S3};
 pub use self::listing::{BucketListing, Next, NotBucketListing};
 
@@ -36,4 +39,30 @@ pub struct S3Config {
     pub profile: Option<String>,
     /// True if requests are not signed. Default: false.
     pub no_sign_request: bool,
+    /// Where the bucket's name is sent. Default: `addressing_style` of the profile, else [`AddressingStyle::Auto`].
+    pub addressing_style: Option<AddressingStyle>,
+}
+
+/// Where the name of an S3 bucket is sent; the AWS CLI's `addressing_style`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AddressingStyle {
+    /// In the path at a given endpoint, unless that refuses it; in the host name at Amazon, unless it contains a dot.
+    #[default]
+    Auto,
+    /// In the path: `https://HOST/BUCKET/KEY`.
+    Path,
+    /// In the host name: `https://BUCKET.HOST/KEY`.
+    Virtual,
+}
+
+impl AddressingStyle {
+    /// The style of this name in AWS's files.
+    fn of(name: &str) -> Option<AddressingStyle> {
+        match name {
+            "auto" => Some(AddressingStyle::Auto),
+            "path" => Some(AddressingStyle::Path),
+            "virtual" => Some(AddressingStyle::Virtual),
+            _ => None,
+        }
+    }
 }

@@ -1,53 +1,44 @@
 //! Signs requests by AWS Signature Version 4, in the query of the URL that is sent.
 //!
-//! Each request is signed when it is sent, so the signature's time is right however long the mount lasts. Keys in files
-//! are read again from time to time: other programs replace temporary ones.
+//! Each request is signed when it is sent, so the signature's time is right however long the mount lasts.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use reqwest::Method;
 use url::Url;
 
-use super::S3Config;
-use super::settings::{self, Credentials};
+use super::address::Bucket;
+use super::keyring::Keyring;
+use super::settings::Credentials;
+use crate::http::HttpErrorKind;
 
 /// Validity of a signature. It has to last only until the request arrives; clocks may differ by 15 minutes.
 const VALIDITY: Duration = Duration::from_secs(300);
 
-/// Time after which the keys are read again.
-const REREAD: Duration = Duration::from_secs(30);
-
-/// Signs with a user's keys.
+/// Signs requests for a bucket with a user's keys.
 pub(super) struct Signer {
-    config: S3Config,
-    region: String,
-    /// The keys, and when they were read.
-    keys: Mutex<(Instant, Credentials)>,
+    bucket: Arc<Bucket>,
+    keyring: Keyring,
 }
 
 impl Signer {
-    /// A signer with these keys, which `config` has given.
-    pub(super) fn new(config: S3Config, region: String, keys: Credentials) -> Signer {
-        let keys = Mutex::new((Instant::now(), keys));
-        Signer { config, region, keys }
+    /// A signer of requests for this bucket.
+    pub(super) fn new(bucket: Arc<Bucket>, keyring: Keyring) -> Signer {
+        Signer { bucket, keyring }
     }
 
     /// The URL to send for a request for `url`.
-    pub(super) fn signed(&self, method: &Method, url: &Url) -> Url {
-        let keys = {
-            let mut known = self.keys.lock();
-            if known.0.elapsed() >= REREAD {
-                known.0 = Instant::now();
-                // A file that is being replaced is read the next time.
-                if let Ok(Some(keys)) = settings::of_process(&self.config).credentials {
-                    known.1 = keys;
-                }
-            }
-            known.1.clone()
-        };
-        sign(method, url, &self.region, &keys, Timestamp::now())
+    ///
+    /// # Errors
+    /// If there are no keys.
+    pub(super) async fn signed(&self, method: Method, url: Url) -> Result<Url, HttpErrorKind> {
+        let url = self.bucket.sent(&url);
+        Ok(match self.keyring.current().await? {
+            Some(keys) => sign(&method, &url, &self.bucket.region(), &keys, Timestamp::now()),
+            None => url,
+        })
     }
 }
 

@@ -10,9 +10,11 @@ use reqwest::Method;
 use url::Url;
 
 use super::address::Bucket;
-use super::settings::{Credentials, Environment, settings};
+use super::keyring::read_output;
+use super::refusal::Refusal;
+use super::settings::{Credentials, Environment, KeySource, Settings, settings};
 use super::signer::sign;
-use super::{BucketListing, Next, NotBucketListing, S3Config};
+use super::{AddressingStyle, BucketListing, Next, NotBucketListing, S3Config};
 use crate::http::Secret;
 use crate::source::{EntityTag, EntryKind, ListedSize, Listing, ListingConfig};
 
@@ -228,7 +230,7 @@ fn what_is_no_listing_is_an_error() {
 fn bucket_is_in_the_host_or_in_the_path() {
     let base = |name: &str, endpoint: Option<&str>| {
         let endpoint = endpoint.map(url);
-        Bucket::new(name, "eu-west-1", endpoint.as_ref())
+        Bucket::new(name, "eu-west-1", endpoint.as_ref(), AddressingStyle::Auto)
             .unwrap()
             .base
             .to_string()
@@ -237,12 +239,12 @@ fn bucket_is_in_the_host_or_in_the_path() {
     assert_eq!(base("b.c", None), "https://s3.eu-west-1.amazonaws.com/b.c/");
     assert_eq!(base("b", Some("http://h:9000")), "http://h:9000/b/");
     assert_eq!(base("b", Some("http://h/s3/")), "http://h/s3/b/");
-    assert!(Bucket::new("b", "a b", None).is_err());
+    assert!(Bucket::new("b", "a b", None, AddressingStyle::Auto).is_err());
 }
 
 #[test]
 fn keys_and_their_urls_are_one_to_one() {
-    let bucket = Bucket::new("b", "us-east-1", Some(&url("http://h/"))).unwrap();
+    let bucket = Bucket::new("b", "us-east-1", Some(&url("http://h/")), AddressingStyle::Auto).unwrap();
     let object = bucket.url_of("/a b/c+%25~@/é");
     assert_eq!(object.as_str(), "http://h/b/a%20b/c%2B%25~%40/%C3%A9");
     assert_eq!(bucket.key(&object).unwrap().as_ref(), "a b/c+%~@/é".as_bytes());
@@ -309,33 +311,51 @@ fn signature_depends_on_all_of_the_request() {
     assert_eq!(signed(&Method::OPTIONS, "b/f", "x").as_str(), "http://h:9000/b/f");
 }
 
+/// The settings by these variables and by files in the home directory.
+fn found(config: &S3Config, variables: &[(&str, &str)], config_file: &str, credentials_file: &str) -> Settings {
+    let variables: HashMap<_, _> = variables.iter().copied().chain([("HOME", "/home/ann")]).collect();
+    let file = |path: &Path| match path.to_str() {
+        Some("/home/ann/.aws/config" | "/here/config" | "/home/ann/config") => Some(config_file.to_owned()),
+        Some("/home/ann/.aws/credentials") => Some(credentials_file.to_owned()),
+        _ => None,
+    };
+    let environment = Environment {
+        variable: &|name| variables.get(name).map(|&value| value.to_owned()),
+        directory: Path::new("/here"),
+        file: &file,
+    };
+    settings(config, &environment)
+}
+
+fn by_profile(name: &str) -> S3Config {
+    S3Config {
+        profile: Some(name.to_owned()),
+        ..S3Config::default()
+    }
+}
+
+#[track_caller]
+fn key(found: &Settings) -> Credentials {
+    match found.keys.clone() {
+        Ok(KeySource::Given(keys)) => keys,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn options_win_over_variables_over_files() {
     let config_file = "[default]\nregion = eu-north-1\ns3 =\n  region = nested\n[profile other]\nregion=ap-south-1 # near\n\
                        endpoint_url = http://files:1\n";
     let credentials_file = "# mine\n[default]\naws_access_key_id = FILE\naws_secret_access_key = a=b\n\
                             [other]\naws_access_key_id = OTHER\naws_secret_access_key = o\naws_session_token = t\n[bare]\n";
-    let found = |config: &S3Config, variables: &[(&str, &str)]| {
-        let variables: HashMap<_, _> = variables.iter().copied().chain([("HOME", "/home/ann")]).collect();
-        let file = |path: &Path| match path.to_str() {
-            Some("/home/ann/.aws/config") => Some(config_file.to_owned()),
-            Some("/home/ann/.aws/credentials") => Some(credentials_file.to_owned()),
-            _ => None,
-        };
-        let environment = Environment {
-            variable: &|name| variables.get(name).map(|&value| value.to_owned()),
-            file: &file,
-        };
-        settings(config, &environment)
-    };
-    let key = |found: &super::settings::Settings| found.credentials.clone().unwrap().map(|keys| keys.access_key);
+    let found = |config: &S3Config, variables: &[(&str, &str)]| found(config, variables, config_file, credentials_file);
     let plain = S3Config::default();
     let by_file = found(&plain, &[]);
     assert_eq!(
-        (by_file.region.as_str(), key(&by_file).as_deref()),
-        ("eu-north-1", Some("FILE"))
+        (by_file.region.as_str(), key(&by_file).access_key.as_str()),
+        ("eu-north-1", "FILE")
     );
-    assert_eq!(by_file.credentials.unwrap().unwrap().secret_key.expose(), "a=b");
+    assert_eq!(key(&by_file).secret_key.expose(), "a=b");
     let variables = [
         ("AWS_ACCESS_KEY_ID", "VAR"),
         ("AWS_SECRET_ACCESS_KEY", "v"),
@@ -344,33 +364,175 @@ fn options_win_over_variables_over_files() {
     ];
     let by_variable = found(&plain, &variables);
     assert_eq!(
-        (by_variable.region.as_str(), key(&by_variable).as_deref()),
-        ("us-west-2", Some("VAR"))
+        (by_variable.region.as_str(), key(&by_variable).access_key.as_str()),
+        ("us-west-2", "VAR")
     );
     assert_eq!(by_variable.endpoint, Some(url("http://variable:2")));
     let named = S3Config {
-        profile: Some("other".to_owned()),
         region: Some("sa-east-1".to_owned()),
-        ..S3Config::default()
+        ..by_profile("other")
     };
     let by_option = found(&named, &variables[..2]);
     assert_eq!(
-        (by_option.region.as_str(), key(&by_option).as_deref()),
-        ("sa-east-1", Some("OTHER"))
+        (by_option.region.as_str(), key(&by_option).access_key.as_str()),
+        ("sa-east-1", "OTHER")
     );
     assert_eq!(by_option.endpoint, Some(url("http://files:1")));
     assert_eq!(found(&plain, &[("AWS_PROFILE", "other")]).region, "ap-south-1");
-    let bare = S3Config {
-        profile: Some("bare".to_owned()),
-        ..S3Config::default()
-    };
-    assert!(found(&bare, &variables).credentials.unwrap_err().contains("`bare`"));
+    for (path, region) in [
+        ("config", "eu-north-1"),
+        ("~/config", "eu-north-1"),
+        ("none", "us-east-1"),
+    ] {
+        assert_eq!(found(&plain, &[("AWS_CONFIG_FILE", path)]).region, region, "{path}");
+    }
+    assert!(
+        found(&by_profile("bare"), &variables)
+            .keys
+            .unwrap_err()
+            .contains("`bare`")
+    );
     let anonymous = S3Config {
         no_sign_request: true,
         ..S3Config::default()
     };
-    assert_eq!(found(&anonymous, &variables).credentials, Ok(None));
-    assert!(found(&plain, &[("AWS_PROFILE", "none")]).credentials.is_err());
+    assert_eq!(found(&anonymous, &variables).keys, Ok(KeySource::Unsigned));
+    assert!(found(&plain, &[("AWS_PROFILE", "none")]).keys.is_err());
+}
+
+/// The AWS CLI's order: roles and single sign-on, the credentials file, the command, the config file.
+#[test]
+fn keys_of_a_profile_come_from_the_first_place_that_has_some() {
+    let config_file = "[profile command]\ncredential_process = get-keys --for \"a b\"\naws_access_key_id = NOT\n\
+                       aws_secret_access_key = n\n[profile both]\ncredential_process = not-run\n\
+                       [profile plain]\naws_access_key_id = PLAIN\naws_secret_access_key = p\n\
+                       [profile role]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = plain\n\
+                       [profile sso]\nsso_session = corp\naws_access_key_id = NOT\naws_secret_access_key = n\n\
+                       [profile old-sso]\nsso_start_url = https://corp.awsapps.com/start\n[profile login]\nlogin_session = x\n";
+    let credentials_file = "[both]\naws_access_key_id = BOTH\naws_secret_access_key = b\n";
+    let found = |name: &str| found(&by_profile(name), &[], config_file, credentials_file);
+    let Ok(KeySource::Process { command, profile }) = found("command").keys else {
+        panic!("no command")
+    };
+    assert_eq!(
+        (command.expose(), profile.as_str()),
+        ("get-keys --for \"a b\"", "command")
+    );
+    assert_eq!(key(&found("both")).access_key, "BOTH");
+    assert_eq!(key(&found("plain")).access_key, "PLAIN");
+    for (name, what) in [
+        ("role", "assuming a role"),
+        ("sso", "single sign-on"),
+        ("old-sso", "single sign-on"),
+        ("login", "`aws login`"),
+    ] {
+        let why = found(name).keys.unwrap_err();
+        let advice = format!("aws configure export-credentials --profile {name}");
+        assert!(why.contains(what) && why.contains(&advice), "{why}");
+    }
+}
+
+#[test]
+fn addressing_style_is_that_of_the_profile() {
+    let config_file = "[default]\ns3 =\n    max_concurrent_requests = 20\n    addressing_style = path\nregion = r\n\
+                       [profile v]\ns3=\n\taddressing_style=virtual\n[profile odd]\ns3 =\n  addressing_style = sideways\n";
+    let style = |config: &S3Config| found(config, &[], config_file, "").style;
+    assert_eq!(style(&S3Config::default()), AddressingStyle::Path);
+    assert_eq!(style(&by_profile("v")), AddressingStyle::Virtual);
+    assert_eq!(style(&by_profile("odd")), AddressingStyle::Auto);
+    assert_eq!(style(&by_profile("none")), AddressingStyle::Auto);
+    let set = S3Config {
+        addressing_style: Some(AddressingStyle::Path),
+        ..by_profile("v")
+    };
+    assert_eq!(style(&set), AddressingStyle::Path);
+}
+
+/// The address that the cache knows stays the same, wherever requests are sent.
+#[test]
+fn requests_go_where_the_bucket_is() {
+    let bucket =
+        |endpoint: Option<&str>, style| Bucket::new("b", "us-east-1", endpoint.map(url).as_ref(), style).unwrap();
+    let sent = |bucket: &Bucket| String::from(bucket.sent(&bucket.url_of("/a%20b/c%2Bd")));
+    for (endpoint, style, expected) in [
+        (
+            None,
+            AddressingStyle::Auto,
+            "https://b.s3.us-east-1.amazonaws.com/a%20b/c%2Bd",
+        ),
+        (
+            None,
+            AddressingStyle::Path,
+            "https://s3.us-east-1.amazonaws.com/b/a%20b/c%2Bd",
+        ),
+        (
+            Some("http://h:9/x"),
+            AddressingStyle::Auto,
+            "http://h:9/x/b/a%20b/c%2Bd",
+        ),
+        (
+            Some("http://h:9/x"),
+            AddressingStyle::Virtual,
+            "http://b.h:9/x/a%20b/c%2Bd",
+        ),
+    ] {
+        let bucket = bucket(endpoint, style);
+        assert_eq!(sent(&bucket), expected);
+        let list = bucket.list_url(b"p/", true, None);
+        assert_eq!(bucket.sent(&list).query(), list.query());
+    }
+    let refusal = |status, headers: &[(&'static str, &str)], body: &str| {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        Refusal::read(status, &headers.collect(), body.as_bytes())
+    };
+    let moved = bucket(None, AddressingStyle::Auto);
+    let address = moved.url_of("/a%20b/c%2Bd");
+    let by_header = refusal(301, &[("x-amz-bucket-region", "eu-west-3")], "");
+    assert!(by_header.corrects(&moved) && !by_header.corrects(&moved), "once");
+    assert_eq!(sent(&moved), "https://b.s3.eu-west-3.amazonaws.com/a%20b/c%2Bd");
+    let by_body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>cn-north-1</Region></Error>";
+    assert!(refusal(400, &[], by_body).corrects(&moved));
+    assert_eq!(sent(&moved), "https://b.s3.cn-north-1.amazonaws.com.cn/a%20b/c%2Bd");
+    assert_eq!(moved.url_of("/a%20b/c%2Bd"), address);
+    assert!(!refusal(301, &[("x-amz-bucket-region", "evil.example/")], "").corrects(&moved));
+    let only_virtual = refusal(403, &[], "<Error><Code>SecondLevelDomainForbidden</Code></Error>");
+    let other = bucket(Some("https://oss.example"), AddressingStyle::Auto);
+    assert!(only_virtual.corrects(&other) && !only_virtual.corrects(&other));
+    assert_eq!(sent(&other), "https://b.oss.example/a%20b/c%2Bd");
+    assert!(
+        !only_virtual.corrects(&bucket(Some("https://oss.example"), AddressingStyle::Path)),
+        "the user's choice"
+    );
+    assert!(
+        !only_virtual.corrects(&bucket(Some("https://127.0.0.1"), AddressingStyle::Auto)),
+        "no names there"
+    );
+}
+
+#[test]
+fn output_of_a_command_has_keys_and_their_end() {
+    let whole = r#"{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s", "SessionToken": "t",
+                    "Expiration": "2026-11-30T12:00:00+00:00"}"#;
+    let (keys, expires) = read_output(whole).unwrap();
+    assert_eq!((keys.access_key.as_str(), keys.secret_key.expose()), ("A", "s"));
+    assert_eq!(keys.session_token.unwrap().expose(), "t");
+    assert_eq!(expires, Some("2026-11-30T12:00:00Z".parse().unwrap()));
+    let (keys, expires) =
+        read_output(r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","SessionToken":""}"#).unwrap();
+    assert_eq!((keys.session_token, expires), (None, None));
+    for (wrong, why) in [
+        ("", "not JSON"),
+        ("{\"Version\": 1}", "not JSON"),
+        (r#"{"Version":2,"AccessKeyId":"A","SecretAccessKey":"s"}"#, "Version"),
+        (
+            r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":"soon"}"#,
+            "Expiration",
+        ),
+    ] {
+        assert!(read_output(wrong).unwrap_err().contains(why), "{wrong}");
+    }
 }
 
 proptest! {
@@ -389,7 +551,7 @@ proptest! {
         let inside = "<EncodingType>url</EncodingType>".to_owned() + &keys(&[&encoded]);
         let listing = read(page(&inside).as_bytes(), "", true).unwrap().1.unwrap();
         prop_assert_eq!(&names(&listing)[0].0, &key);
-        let bucket = Bucket::new("bucket", "r", Some(&url("http://h/"))).unwrap();
+        let bucket = Bucket::new("bucket", "r", Some(&url("http://h/")), AddressingStyle::Auto).unwrap();
         let url = listing.entries.iter().next().unwrap().url;
         prop_assert_eq!(bucket.key(&url).unwrap().into_owned(), key.into_bytes());
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::cases;
 use super::guarded::Guard;
 use super::{WebServer, write_config};
 use crate::common::program;
@@ -91,6 +92,20 @@ impl WebServer {
                 .args(["--addr", &format!("127.0.0.1:{port}")])
                 .arg(root);
             command.env("HOME", home).env("XDG_CACHE_HOME", home);
+            command
+        })
+    }
+
+    /// moto's S3 service, with the bucket `bucket`, whose keys are the files below the root. It checks no signature.
+    #[track_caller]
+    pub fn moto_s3(root: &Path) -> WebServer {
+        WebServer::start("moto", |_, port| {
+            let mut command = Command::new(python_server("moto_server").with_file_name("python3"));
+            command
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .arg(cases().join("moto_s3.py"))
+                .arg(root)
+                .arg(port.to_string());
             command
         })
     }
