@@ -185,6 +185,32 @@ fn signed_requests_show_the_bucket() {
     }
 }
 
+/// `ls -l` and `find` cost the pages of listings, and `cp` one request for each file with bytes.
+#[test]
+fn requests_of_ls_find_and_cp() {
+    let (server, mut mount) = signed("s3://bucket/many/");
+    mount.unmount();
+    mount.replace_option("--attr-ttl", "1h");
+    std::fs::remove_dir_all(mount.cache()).expect("an empty cache");
+    let requests = |since: usize| -> Vec<String> {
+        let printed = server.printed();
+        printed.lines().skip(since).map(str::to_owned).collect()
+    };
+    let before = requests(0).len();
+    mount.start();
+    run(Command::new("ls").arg("-l").arg(mount.root())).succeeded();
+    run(Command::new("find").arg(mount.root()).args(["-size", "+1k"])).succeeded();
+    // Three names are on a page.
+    assert_eq!(requests(before).len(), 34, "{:?}", requests(before));
+    let copy = temporary_directory();
+    run(Command::new("cp").arg("-r").arg(mount.root()).arg(copy.path())).succeeded();
+    let of_keys = requests(before)
+        .into_iter()
+        .filter(|line| line.starts_with("GET /bucket/many/"))
+        .count();
+    assert_eq!((of_keys, requests(before).len()), (100, 134), "{:?}", requests(before));
+}
+
 #[test]
 fn prefix_or_single_key_is_mounted() {
     let (_server, mount) = signed("s3://bucket/deep/a");

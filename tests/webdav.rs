@@ -13,7 +13,7 @@ use fetchfs::internals::events;
 
 use crate::common::files::{assert_same, drop_pages, sha256, sha256_of, write_file};
 use crate::common::servers::{Guard, PASSWORD, USER, WebServer};
-use crate::common::{Mount, fetchfs, run, temporary_directory};
+use crate::common::{Mount, fetchfs, run, temporary_directory, wait_until};
 use crate::origin::Content;
 
 /// The sub-directories of [`tree`], and so its listings but one.
@@ -358,6 +358,34 @@ fn assert_shows_case(mount: &Mount, mode: &str) {
         "{mode}"
     );
     assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 4, "{mode}");
+}
+
+/// `df` shows the room at the server, which is asked for with the top of the mount and nowhere else.
+#[test]
+fn df_shows_the_quota_of_the_server() {
+    let (server, mut mount) = case("quota");
+    let shown = |mount: &Mount| {
+        let found = nix::sys::statvfs::statvfs(&mount.root()).expect("df");
+        let bytes = |blocks: u64| blocks * found.fragment_size();
+        (
+            bytes(found.blocks()),
+            bytes(found.blocks_free()),
+            found.blocks_available(),
+        )
+    };
+    assert_eq!(shown(&mount), (8 << 30, 5 << 30, 0));
+    assert_shows_case(&mount, "quota");
+    let asked = |server: &WebServer| {
+        server
+            .printed()
+            .lines()
+            .filter(|line| line.starts_with("QUOTA"))
+            .count()
+    };
+    assert_eq!(asked(&server), 1, "{}", server.printed());
+    mount.remount();
+    wait_until("the stored listing is confirmed", || asked(&server) == 2);
+    wait_until("the quota is known", || shown(&mount) == (8 << 30, 5 << 30, 0));
 }
 
 #[test]

@@ -34,7 +34,7 @@ use super::replies::Reads;
 use super::shared::{Shared, complain};
 use super::xattrs;
 use crate::cache::{Cache, ReadAt, Sequential};
-use crate::source::NAME_MAX;
+use crate::source::{NAME_MAX, Quota};
 use crate::util::panic_guard::contained;
 use crate::vfs::{Node, Snapshot, Tree, TreeError};
 
@@ -418,8 +418,8 @@ impl Filesystem for FetchFs {
         });
     }
 
-    /// `df`: the size is the sum of the remote files in the listings so far. "Used" is the part that is cached.
-    /// Nothing is available, because nothing can be written.
+    /// `df`: what the source says of its room. If it says nothing, the size is the sum of the remote files in the listings
+    /// so far, and "used" is the part that is cached. Nothing is available, because nothing can be written.
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         contained("statfs", || {
             let shared = Arc::clone(&self.shared);
@@ -427,9 +427,15 @@ impl Filesystem for FetchFs {
             self.runtime.spawn_blocking(move || {
                 let (files, bytes) = shared.tree.known();
                 let block = u64::from(DF_BLOCK);
-                let total = bytes.div_ceil(block);
-                let used = shared.cache.cached_bytes().div_ceil(block).min(total);
-                reply.statfs(total, total - used, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
+                let (total, free) = match shared.tree.quota() {
+                    Some(Quota { available, used }) => (available.saturating_add(used) / block, available / block),
+                    None => {
+                        let total = bytes.div_ceil(block);
+                        let used = shared.cache.cached_bytes().div_ceil(block).min(total);
+                        (total, total - used)
+                    }
+                };
+                reply.statfs(total, free, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
             });
         });
     }

@@ -169,6 +169,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// false for one that has to be stored later.
     fn store_others(&self, _directory: &Url, _store: &mut dyn FnMut(&Url, &Listing) -> bool) {}
 
+    /// How much room there is at the source, if it says so.
+    fn quota(&self) -> Option<Quota> {
+        None
+    }
+
     /// The user wants to see what is new: no earlier answer counts as fresh any more.
     fn expire(&self) {}
 
@@ -182,6 +187,15 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn tell_apart<'a>(&'a self, _file: &'a Url, _size: ListedSize, _answer: &'a Metadata) -> BoxFuture<'a, NameKind> {
         Box::pin(std::future::ready(NameKind::File))
     }
+}
+
+/// How much room there is at a source, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// What may still be stored there.
+    pub available: u64,
+    /// What is stored there.
+    pub used: u64,
 }
 
 /// What is at a URL that the user has named.

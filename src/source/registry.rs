@@ -20,7 +20,7 @@ use super::local_directory::{LOCAL, LocalTrees};
 use super::s3::{Buckets, S3};
 use super::web_index::{INDEX, WebIndex};
 use super::webdav::{Collections, WEBDAV};
-use super::{Found, NO_INDEX_PAGE, Source, SourceConfig, SourceError, SourceErrorKind};
+use super::{Found, NO_INDEX_PAGE, Quota, Source, SourceConfig, SourceError, SourceErrorKind};
 use super::{archive, list, m3u, metalink};
 use crate::http::{HttpError, HttpErrorKind};
 use crate::origin::Client;
@@ -291,6 +291,11 @@ impl Sources {
             Some((_, source)) => Arc::clone(source),
             None => Arc::new(SingleFile),
         }
+    }
+
+    /// How much room there is, if one kind of source says so.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        self.kinds.iter().find_map(|(_, source)| source.quota())
     }
 
     /// No earlier answer counts as fresh any more.

@@ -30,7 +30,7 @@ use super::root::top::Top;
 use super::shared::{AttributesChanged, Shared};
 use crate::cache::{Cache, CacheEntry};
 use crate::origin::{Client, DownOrigin};
-use crate::source::{LeftOut, Sources};
+use crate::source::{LeftOut, Quota, Sources};
 
 /// Settings of a [`Tree`].
 #[derive(Debug, Clone, Copy)]
@@ -332,6 +332,11 @@ impl Tree {
     /// Number of files known now, and the sum of their sizes in bytes.
     pub(crate) fn known(&self) -> (u64, u64) {
         self.listing_cache.totals().get()
+    }
+
+    /// How much room there is at the source, if it says so.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        self.sources.quota()
     }
 
     /// What the listings name and the tree does not show.

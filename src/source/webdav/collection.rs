@@ -6,23 +6,33 @@
 //! Some servers fail for a whole directory because of one name in it (nginx's dav_ext at a broken symbolic link), and some
 //! speak WebDAV only in parts of their tree. Then the directory's index page is its listing, if it has one.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use reqwest::{
     Method,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use url::Url;
 
-use super::{NotMultistatus, parse};
+use super::{NotMultistatus, parse_with_quota};
 use crate::http::HttpErrorKind;
 use crate::origin::{Client, DocumentRequest, Metadata, as_directory};
 use crate::source::web_index::{WebIndex, is_page_in_place_of_a_file};
-use crate::source::{Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, Source, SourceError};
+use crate::source::{
+    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, Quota, Source, SourceError,
+};
 use crate::util::events;
 
 /// What is asked of each resource. No more: what a server has to look up for each name takes its time.
 const PROPERTIES: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
     <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getetag/><D:getlastmodified/></D:prop></D:propfind>";
+
+/// The same and the quota (RFC 4331), which is asked for at the top of a source only.
+const PROPERTIES_AND_QUOTA: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
+    <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getetag/><D:getlastmodified/>\
+    <D:quota-available-bytes/><D:quota-used-bytes/></D:prop></D:propfind>";
 
 /// The name of the kind.
 pub(crate) const WEBDAV: &str = "webdav";
@@ -33,6 +43,8 @@ pub(crate) struct Collections {
     config: ListingConfig,
     /// For directories that PROPFIND does not list.
     pages: WebIndex,
+    /// The directories at the top of sources, with the quota that the server says. Locked for a moment.
+    tops: Mutex<HashMap<Url, Option<Quota>>>,
 }
 
 /// Why PROPFIND gives no listing.
@@ -56,6 +68,7 @@ impl Collections {
     pub(crate) fn new(client: Client, config: ListingConfig) -> Collections {
         Collections {
             pages: WebIndex::new(client.clone(), config),
+            tops: Mutex::default(),
             client,
             config,
         }
@@ -63,6 +76,7 @@ impl Collections {
 
     /// Requests the names in `directory` from `there`, which may lack the `/` at its end.
     async fn propfind(&self, directory: &Url, there: &Url) -> Result<Listing, Failure> {
+        let is_top = self.tops.lock().contains_key(directory);
         let headers = [
             (HeaderName::from_static("depth"), HeaderValue::from_static("1")),
             // lighttpd and others refuse another type.
@@ -77,7 +91,10 @@ impl Collections {
             // It is a token.
             method: Method::from_bytes(b"PROPFIND").unwrap_or_default(),
             headers: HeaderMap::from_iter(headers),
-            body: Bytes::from_static(PROPERTIES),
+            body: Bytes::from_static(match is_top {
+                true => PROPERTIES_AND_QUOTA,
+                false => PROPERTIES,
+            }),
             accepts: &[207, 200],
         };
         let answer = self.client.document(there, request).await;
@@ -85,10 +102,13 @@ impl Collections {
         let (config, home, answered) = (self.config, directory.clone(), as_directory(&answer.url));
         // A long answer takes seconds, and the runtime's threads have to move bodies.
         let reading = tokio::task::spawn_blocking(move || {
-            parse(&home, &answer.url, &answer.body, answer.charset.as_deref(), &config)
+            parse_with_quota(&home, &answer.url, &answer.body, answer.charset.as_deref(), &config)
         });
         match reading.await {
-            Ok(Ok(listing)) => {
+            Ok(Ok((listing, quota))) => {
+                if let Some(known) = self.tops.lock().get_mut(directory) {
+                    *known = quota;
+                }
                 self.client.found_directory(&as_directory(there), &answered);
                 Ok(listing)
             }
@@ -138,6 +158,18 @@ impl Source for Collections {
         WEBDAV
     }
 
+    fn address(&self, url: &Url) -> Result<Url, SourceError> {
+        self.tops.lock().insert(as_directory(url), None);
+        Ok(url.clone())
+    }
+
+    fn quota(&self) -> Option<Quota> {
+        let tops = self.tops.lock();
+        let mut all = tops.values();
+        // Several may be parts of one, or each have its own.
+        all.next().copied().flatten().filter(|_| tops.len() == 1)
+    }
+
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
         Box::pin(async move {
             let directory = as_directory(asked.url);
@@ -152,6 +184,7 @@ impl Source for Collections {
                     return Ok(None);
                 }
             }
+            self.tops.lock().entry(directory.clone()).or_default();
             let listing = match asked.is_named {
                 true => self.listing(&directory, asked.there).await,
                 // Its index page was asked for.

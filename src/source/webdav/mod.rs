@@ -26,9 +26,9 @@ use url::Url;
 
 pub(crate) use self::collection::{Collections, WEBDAV};
 use self::href::{Notation, Path, Place, Relation};
-use self::multistatus::{Properties, Response};
+use self::multistatus::{Answer, Properties, Response};
 use super::listing_builder::{ListingBuilder, TooManyNames};
-use super::{EntryKind, ListedSize, Listing, ListingConfig};
+use super::{EntryKind, ListedSize, Listing, ListingConfig, Quota};
 
 /// Why an answer is no listing of a WebDAV server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +65,19 @@ pub fn parse(
     charset: Option<&str>,
     config: &ListingConfig,
 ) -> Result<Listing, NotMultistatus> {
+    Ok(parse_with_quota(directory, asked, body, charset, config)?.0)
+}
+
+/// [`parse`], and the directory's quota if the answer has one.
+pub(crate) fn parse_with_quota(
+    directory: &Url,
+    asked: &Url,
+    body: &[u8],
+    charset: Option<&str>,
+    config: &ListingConfig,
+) -> Result<(Listing, Option<Quota>), NotMultistatus> {
     let text = decode(body, charset);
-    let responses = multistatus::read(&text, config.max_entries)?;
+    let Answer { responses, quota } = multistatus::read(&text, config.max_entries)?;
     let notation = Notation::of(responses.iter().map(|response| response.href.as_ref()));
     let paths: Vec<Path<'_>> = responses.iter().map(|response| Path::of(&response.href)).collect();
     let place = Place::of(asked, notation, &paths);
@@ -116,7 +127,7 @@ pub fn parse(
             Err(NotMultistatus::NoDirectory)
         }
         None if listing.entries.is_empty() && listing.left_out.is_nothing() => Err(NotMultistatus::NoMultistatus),
-        _ => Ok(listing),
+        _ => Ok((listing, quota)),
     }
 }
 

@@ -17,7 +17,16 @@ use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 
 use super::NotMultistatus;
-use crate::source::{EntityTag, ListedTime, date};
+use crate::source::{EntityTag, ListedTime, Quota, date};
+
+/// What a `multistatus` says.
+#[derive(Debug)]
+pub(super) struct Answer<'a> {
+    /// The resources, in the document's order.
+    pub(super) responses: Vec<Response<'a>>,
+    /// The quota of the first resource, which is the one that was asked about.
+    pub(super) quota: Option<Quota>,
+}
 
 /// A resource in a `multistatus`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -87,6 +96,8 @@ enum Element {
     Tag,
     Modified,
     Created,
+    QuotaAvailable,
+    QuotaUsed,
     /// Any other, also one of these names elsewhere.
     Other,
 }
@@ -108,6 +119,8 @@ impl Element {
             (Some(Element::Prop), "getetag") => Element::Tag,
             (Some(Element::Prop), "getlastmodified") => Element::Modified,
             (Some(Element::Prop), "creationdate") => Element::Created,
+            (Some(Element::Prop), "quota-available-bytes") => Element::QuotaAvailable,
+            (Some(Element::Prop), "quota-used-bytes") => Element::QuotaUsed,
             _ => Element::Other,
         }
     }
@@ -123,12 +136,14 @@ impl Element {
                 | Element::Tag
                 | Element::Modified
                 | Element::Created
+                | Element::QuotaAvailable
+                | Element::QuotaUsed
         )
     }
 }
 
 /// Reads a document. Time and memory are linear in its length; `most` bounds the number of resources.
-pub(super) fn read(text: &str, most: usize) -> Result<Vec<Response<'_>>, NotMultistatus> {
+pub(super) fn read(text: &str, most: usize) -> Result<Answer<'_>, NotMultistatus> {
     let mut xml = NsReader::from_str(text);
     xml.config_mut().expand_empty_elements = true;
     xml.config_mut().allow_dangling_amp = true;
@@ -140,6 +155,7 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Response<'_>>, NotMult
         hrefs: Vec::new(),
         response: Response::default(),
         propstat: (None, Properties::default()),
+        bytes: (None, None),
     };
     loop {
         let (namespace, event) = xml.read_resolved_event().map_err(malformed)?;
@@ -152,7 +168,10 @@ pub(super) fn read(text: &str, most: usize) -> Result<Vec<Response<'_>>, NotMult
                 document.end()?;
                 if document.open.is_empty() {
                     // What may follow is no part of the document.
-                    return Ok(document.responses);
+                    return Ok(Answer {
+                        quota: document.quota(),
+                        responses: document.responses,
+                    });
                 }
             }
             Event::Text(text) if document.has_text() => document.add(text.xml10_content()),
@@ -208,9 +227,20 @@ struct Document<'a> {
     response: Response<'a>,
     /// Status and properties of the current `propstat`.
     propstat: (Option<u16>, Properties),
+    /// Available and used bytes of the first resource, by the server's quota (RFC 4331). Negative numbers stand for unknown
+    /// and unlimited ones (Nextcloud).
+    bytes: (Option<u64>, Option<u64>),
 }
 
 impl<'a> Document<'a> {
+    fn quota(&self) -> Option<Quota> {
+        let (available, used) = self.bytes;
+        Some(Quota {
+            available: available?,
+            used: used?,
+        })
+    }
+
     fn has_text(&self) -> bool {
         self.open.last().is_some_and(|element| element.has_text())
     }
@@ -254,6 +284,8 @@ impl<'a> Document<'a> {
             Some(Element::Tag) => properties.tag = EntityTag::of(&text),
             Some(Element::Modified) => properties.modified = moment(&text),
             Some(Element::Created) => properties.created = moment(&text),
+            Some(Element::QuotaAvailable) if self.responses.is_empty() => self.bytes.0 = text.parse().ok(),
+            Some(Element::QuotaUsed) if self.responses.is_empty() => self.bytes.1 = text.parse().ok(),
             Some(Element::IsCollection) => {
                 properties.is_named_collection = match text.to_ascii_lowercase().as_str() {
                     "1" | "true" => Some(true),

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::source::ListedTime;
+use crate::source::{EntityTag, ListedTime};
 
 const DIRECTORY: &str = "http://host/dav/d/";
 
@@ -27,6 +27,61 @@ fn nextcloud() {
     let listing = parse_at("https://cloud/remote.php/dav/files/ann/Photos/", body.as_bytes()).unwrap();
     assert_eq!(names(&listing), ["Grüße & more.jpg", "2023/"]);
     assert_eq!(listing.modified, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_007)));
+}
+
+/// The form of Nextcloud's answers, which say for each folder what it has; a negative number stands for no limit.
+#[test]
+fn quota_is_that_of_the_first_resource() {
+    let quota = |available: &str, used: &str| {
+        let folder = |href: &str, used: &str| {
+            format!(
+                "<d:response><d:href>{href}</d:href><d:propstat><d:prop><d:resourcetype><d:collection/></d:resourcetype>\
+                 <d:quota-available-bytes>{available}</d:quota-available-bytes><d:quota-used-bytes>{used}</d:quota-used-bytes>\
+                 </d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+            )
+        };
+        let file = "<d:response><d:href>/remote.php/dav/files/ann/a</d:href><d:propstat><d:prop><d:resourcetype/>\
+                    <d:getcontentlength>7</d:getcontentlength></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>\
+                    <d:propstat><d:prop><d:quota-available-bytes/><d:quota-used-bytes/></d:prop>\
+                    <d:status>HTTP/1.1 404 Not Found</d:status></d:propstat></d:response>";
+        let folders = [
+            folder("/remote.php/dav/files/ann/", used),
+            folder("/remote.php/dav/files/ann/sub/", "1"),
+        ];
+        let body = format!(
+            "<?xml version=\"1.0\"?><d:multistatus xmlns:d=\"DAV:\" xmlns:oc=\"http://owncloud.org/ns\">{}{file}</d:multistatus>",
+            folders.concat()
+        );
+        let url = Url::parse("https://cloud/remote.php/dav/files/ann/").unwrap();
+        let config = ListingConfig::default();
+        let (listing, quota) = super::super::parse_with_quota(&url, &url, body.as_bytes(), None, &config).unwrap();
+        assert_eq!(names(&listing), ["sub/", "a"]);
+        quota.map(|quota| (quota.available, quota.used))
+    };
+    assert_eq!(quota("1000", "24"), Some((1000, 24)));
+    for (available, used) in [("-3", "24"), ("-2", "24"), ("", ""), ("1000", "")] {
+        assert_eq!(quota(available, used), None, "{available:?}");
+    }
+}
+
+/// The form of ownCloud and Nextcloud, which list the resources' missing properties as well.
+#[test]
+fn public_share_by_its_token() {
+    let missing = "<d:propstat><d:prop><d:getcontentlength/><d:getetag/></d:prop><d:status>HTTP/1.1 404 Not Found</d:status></d:propstat>";
+    for top in [
+        "/public.php/webdav/",
+        "/public.php/dav/files/tOkEn/",
+        "/owncloud/public.php/webdav/",
+    ] {
+        let body = format!(
+            r#"<?xml version="1.0"?>
+<d:multistatus xmlns:d="DAV:" xmlns:s="http://sabredav.org/ns" xmlns:oc="http://owncloud.org/ns" xmlns:nc="http://nextcloud.org/ns"><d:response><d:href>{top}</d:href><d:propstat><d:prop><d:resourcetype><d:collection/></d:resourcetype><d:getlastmodified>Tue, 14 Nov 2023 22:13:20 GMT</d:getlastmodified></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>{missing}</d:response><d:response><d:href>{top}Nested%20folder%201/</d:href><d:propstat><d:prop><d:resourcetype><d:collection/></d:resourcetype></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat>{missing}</d:response><d:response><d:href>{top}a%26b%20%28c%29.zip</d:href><d:propstat><d:prop><d:resourcetype/><d:getcontentlength>7</d:getcontentlength><d:getetag>&quot;d3551e403d2c690971ab11794e4961e4&quot;</d:getetag></d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response></d:multistatus>"#
+        );
+        let listing = parse_at(&format!("https://cloud{top}"), body.as_bytes()).unwrap();
+        assert_eq!(names(&listing), ["Nested folder 1/", "a&b (c).zip"], "{top}");
+        let tag = EntityTag::of("\"d3551e403d2c690971ab11794e4961e4\"");
+        assert_eq!((listing.entries.tag(0), listing.entries.tag(1)), (None, tag));
+    }
 }
 
 #[test]
