@@ -14,6 +14,8 @@ pub enum Aim {
     OfLimit(Measure, f64),
     /// No less than this multiple of what another tool has.
     OfTool(Measure, f64, Tool),
+    /// In no more than this part of another tool's time: 10 times as fast is 10.
+    Faster(f64, Tool),
 }
 
 /// What an aim is judged by.
@@ -33,6 +35,7 @@ impl Aim {
             Aim::AtLeast(measure, value) => format!("≥ {}", plain(measure, value)),
             Aim::OfLimit(_, part) => format!("≥ {part} × limit"),
             Aim::OfTool(_, part, tool) => format!("≥ {part} × {}", tool.title()),
+            Aim::Faster(times, tool) => format!("≥ {times} × as fast as {}", tool.title()),
         }
     }
 
@@ -44,6 +47,7 @@ impl Aim {
             Aim::AtLeast(measure, value) => own(measure)? >= value,
             Aim::OfLimit(measure, part) => own(measure)? >= part * results.limit?,
             Aim::OfTool(measure, part, tool) => own(measure)? >= part * (results.tool)(tool, measure)?,
+            Aim::Faster(times, tool) => own(Measure::Duration)? * times <= (results.tool)(tool, Measure::Duration)?,
         })
     }
 }

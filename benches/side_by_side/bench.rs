@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::corpus::Corpus;
 use super::mounted::Mounted;
-use super::origin::{Origin, Profile};
+use super::origin::{Origin, Way};
 use super::sample::Sample;
 use super::tool::{Programs, Tool};
 
@@ -132,9 +132,9 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// When anything of it fails.
-    pub fn on_fresh_mount(&self, profile: Profile, work: impl FnOnce(&Mounted) -> Result<Sample>) -> Result<Sample> {
+    pub fn on_fresh_mount(&self, way: impl Into<Way>, work: impl FnOnce(&Mounted) -> Result<Sample>) -> Result<Sample> {
         let home = self.bench.home()?;
-        self.on_mount(&home, &home.cache(), profile, &[], work)
+        self.on_mount(&home, &home.cache(), way, &[], work)
     }
 
     /// The same, on a cache that may be warm, and with options of the tool besides those that it always gets.
@@ -145,15 +145,15 @@ impl Trial<'_> {
         &self,
         home: &CacheDir,
         cache: &Path,
-        profile: Profile,
+        way: impl Into<Way>,
         options: &[&str],
         work: impl FnOnce(&Mounted) -> Result<Sample>,
     ) -> Result<Sample> {
         let (origin, tool) = (&self.bench.origin, self.tool);
         let mark = origin.mark()?;
         fs::create_dir_all(cache)?;
-        let (url, mountpoint) = (origin.url(profile), home.mountpoint());
-        let mut command = self.bench.programs.mount(tool, &url, &mountpoint, cache);
+        let (address, mountpoint) = (origin.address(way.into()), home.mountpoint());
+        let mut command = self.bench.programs.mount(tool, &address, &mountpoint, cache);
         command.args(options);
         let mounted = Mounted::start(tool, command, mountpoint, &home.output(), self.bench.patience)?;
         let worked = work(&mounted);

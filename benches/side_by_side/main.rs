@@ -75,9 +75,10 @@ fn run(options: &Options) -> Result<Report> {
     if let Some(logs) = &logs {
         fs::create_dir_all(logs)?;
     }
+    let programs = options.programs();
     let bench = Bench {
-        programs: options.programs(),
-        origin: Origin::start(corpus.root())?,
+        origin: Origin::start(corpus.root(), programs.path(Tool::Rclone))?,
+        programs,
         corpus,
         work: runs,
         logs,

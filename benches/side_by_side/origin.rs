@@ -1,4 +1,5 @@
-//! The origin: nginx on loopback, with two profiles of a network, and a log that is read when everybody has left.
+//! The origin: nginx on loopback, with two profiles of a network, and a log that is read when everybody has left. It speaks
+//! WebDAV as well, and stands before `rclone serve webdav` and `rclone serve s3`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -36,12 +37,66 @@ pub enum Profile {
     Wan,
 }
 
-/// A running nginx; ended when dropped.
+/// Who answers, and in which protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Index pages by nginx.
+    Http,
+    /// WebDAV by nginx and its module dav_ext.
+    NginxDav,
+    /// WebDAV by `rclone serve webdav`.
+    RcloneDav,
+    /// S3 by `rclone serve s3`.
+    RcloneS3,
+}
+
+/// The way to the corpus.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// What lies between.
+    pub profile: Profile,
+    /// Who answers.
+    pub protocol: Protocol,
+}
+
+impl From<Profile> for Way {
+    fn from(profile: Profile) -> Way {
+        let protocol = Protocol::Http;
+        Way { profile, protocol }
+    }
+}
+
+/// Where a mount finds the corpus.
+#[derive(Debug)]
+pub struct Address {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The URL of the corpus; of the service for S3.
+    pub url: String,
+    /// The bucket.
+    pub bucket: String,
+}
+
+/// A running nginx; ended when dropped, and so are the servers behind it.
 pub struct Origin {
     child: Child,
+    behind: Vec<Child>,
+    ports: Ports,
+    bucket: String,
+    home: TempDir,
+}
+
+/// Where it listens.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
     lan: u16,
     wan: u16,
-    home: TempDir,
+    /// In front of rclone, with the delays of [`Profile::Wan`].
+    dav: u16,
+    s3: u16,
+    /// rclone itself.
+    rclone_dav: u16,
+    rclone_s3: u16,
 }
 
 /// A point in the log, from which [`Origin::traffic_since`] counts.
@@ -70,15 +125,23 @@ impl Profile {
 }
 
 impl Origin {
-    /// Starts nginx over `root`.
+    /// Starts nginx over `root`, and `rclone` behind it.
     ///
     /// # Errors
-    /// When it does not come to answer; the text has what it printed.
-    pub fn start(root: &Path) -> Result<Origin> {
+    /// When they do not come to answer; the text has what nginx printed.
+    pub fn start(root: &Path, rclone: &Path) -> Result<Origin> {
         let home = tempfile::Builder::new().prefix("fetchfs-bench-origin-").tempdir()?;
-        let [lan, wan] = free_ports()?;
-        let folder = home.path();
-        fs::write(folder.join("config"), config(folder, root, lan, wan)?)?;
+        let [lan, wan, dav, s3, rclone_dav, rclone_s3] = free_ports()?;
+        let ports = Ports {
+            lan,
+            wan,
+            dav,
+            s3,
+            rclone_dav,
+            rclone_s3,
+        };
+        let folder = home.path().to_owned();
+        fs::write(folder.join("config"), config(&folder, root, ports)?)?;
         let output = fs::File::create(folder.join("output"))?;
         let mut command = Command::new("nginx");
         // Servers are in sbin, which ordinary users don't have in their PATH.
@@ -90,23 +153,46 @@ impl Origin {
             .arg("-c")
             .arg(folder.join("config"));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let name = root.file_name().context("the corpus is in a folder")?;
         let mut origin = Origin {
             child: process::spawn(&mut command)?,
-            lan,
-            wan,
+            behind: Vec::new(),
+            ports,
+            bucket: name.to_string_lossy().into_owned(),
             home,
         };
+        // Without rclone, nginx alone has to do.
+        let above = root.parent().context("the corpus is in a folder")?;
+        for (protocol, served, port) in [("webdav", root, rclone_dav), ("s3", above, rclone_s3)] {
+            origin.behind.extend(serve(rclone, protocol, served, port, &folder));
+        }
         origin.wait_until_it_answers()?;
         Ok(origin)
     }
 
-    /// The URL of the corpus.
-    pub fn url(&self, profile: Profile) -> String {
-        let port = match profile {
-            Profile::Lan => self.lan,
-            Profile::Wan => self.wan,
+    /// Where a mount finds the corpus by this way. The servers behind nginx are far away only.
+    pub fn address(&self, Way { profile, protocol }: Way) -> Address {
+        let port = match (protocol, profile) {
+            (Protocol::Http | Protocol::NginxDav, Profile::Lan) => self.ports.lan,
+            (Protocol::Http | Protocol::NginxDav, Profile::Wan) => self.ports.wan,
+            (Protocol::RcloneDav, _) => self.ports.dav,
+            (Protocol::RcloneS3, _) => self.ports.s3,
         };
-        format!("http://127.0.0.1:{port}/")
+        Address {
+            protocol,
+            url: format!("http://127.0.0.1:{port}/"),
+            bucket: self.bucket.clone(),
+        }
+    }
+
+    /// The URL of the corpus, by index pages.
+    pub fn url(&self, profile: Profile) -> String {
+        self.address(profile.into()).url
+    }
+
+    /// Whether the servers behind nginx run.
+    pub fn has_rclone(&self) -> bool {
+        self.behind.len() == 2
     }
 
     /// The end of the log as it is now. Nobody may be connected.
@@ -147,7 +233,7 @@ impl Origin {
     fn complete_log(&self) -> Result<String> {
         // nginx logs a request before it counts its connection as closed. The one that is left is ours.
         let alone = process::poll_until(PATIENCE, || {
-            Ok((ask_status(self.lan)?.contains("Active connections: 1 ")).then_some(()))
+            Ok((ask_status(self.ports.lan)?.contains("Active connections: 1 ")).then_some(()))
         })?;
         if alone.is_none() {
             bail!("somebody stays connected to the origin");
@@ -156,7 +242,11 @@ impl Origin {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
-        let (child, ports) = (&mut self.child, [self.lan, self.wan]);
+        let mut ports = vec![self.ports.lan, self.ports.wan];
+        if self.has_rclone() {
+            ports.extend([self.ports.rclone_dav, self.ports.rclone_s3]);
+        }
+        let child = &mut self.child;
         let up = process::poll_until(PATIENCE, || {
             if child.try_wait()?.is_some() {
                 return Ok(Some(false));
@@ -175,10 +265,29 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         process::end(&mut self.child);
+        self.behind.iter_mut().for_each(process::end);
     }
 }
 
-fn config(home: &Path, root: &Path, lan: u16, wan: u16) -> Result<String> {
+/// Starts one of rclone's servers; `None` if there is no rclone.
+fn serve(rclone: &Path, protocol: &str, served: &Path, port: u16, home: &Path) -> Option<Child> {
+    let mut command = Command::new(rclone);
+    command.args(["serve", protocol, "--config", "", "--read-only", "--addr"]);
+    command.arg(format!("127.0.0.1:{port}")).arg(served);
+    command.env("HOME", home).env("XDG_CACHE_HOME", home);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    process::spawn(&mut command).ok()
+}
+
+fn config(home: &Path, root: &Path, ports: Ports) -> Result<String> {
+    let Ports {
+        lan,
+        wan,
+        dav,
+        s3,
+        rclone_dav,
+        rclone_s3,
+    } = ports;
     let (home, root) = (home.display(), fs::canonicalize(root)?);
     let root = root.display();
     // Workers that run as somebody else could not look into the corpus.
@@ -189,6 +298,7 @@ fn config(home: &Path, root: &Path, lan: u16, wan: u16) -> Result<String> {
     };
     Ok(format!(
         "load_module modules/ndk_http_module.so; load_module modules/ngx_http_lua_module.so;
+         load_module modules/ngx_http_dav_ext_module.so;
          {user} daemon off; worker_processes 2; pid {home}/pid; error_log {home}/error warn;
          events {{ worker_connections 1024; }}
          http {{
@@ -206,6 +316,22 @@ fn config(home: &Path, root: &Path, lan: u16, wan: u16) -> Result<String> {
              listen 127.0.0.1:{wan};
              limit_rate {CONNECTION_RATE}; sendfile_max_chunk {PIECE};
              access_by_lua_block {{ ngx.sleep({ROUND_TRIP}) }}
+             dav_ext_methods PROPFIND OPTIONS;
+           }}
+           proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $http_host;
+           upstream dav {{ server 127.0.0.1:{rclone_dav}; keepalive 32; }}
+           upstream s3 {{ server 127.0.0.1:{rclone_s3}; keepalive 32; }}
+           server {{
+             listen 127.0.0.1:{dav};
+             limit_rate {CONNECTION_RATE};
+             access_by_lua_block {{ ngx.sleep({ROUND_TRIP}) }}
+             location / {{ proxy_pass http://dav; }}
+           }}
+           server {{
+             listen 127.0.0.1:{s3};
+             limit_rate {CONNECTION_RATE};
+             access_by_lua_block {{ ngx.sleep({ROUND_TRIP}) }}
+             location / {{ proxy_pass http://s3; }}
            }}
          }}"
     ))
@@ -220,12 +346,16 @@ fn ask_status(port: u16) -> Result<String> {
     Ok(answer)
 }
 
-fn free_ports() -> Result<[u16; 2]> {
-    // Both are held until both are known, or they could be the same.
-    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+fn free_ports() -> Result<[u16; 6]> {
+    // All are held until all are known, or two could be the same.
+    let listeners = [(); 6].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let port = |listener: &std::io::Result<TcpListener>| match listener {
         Ok(listener) => Ok(listener.local_addr()?.port()),
         Err(error) => bail!("no free port: {error}"),
     };
-    Ok([port(&listeners[0])?, port(&listeners[1])?])
+    let mut ports = [0; 6];
+    for (number, listener) in ports.iter_mut().zip(&listeners) {
+        *number = port(listener)?;
+    }
+    Ok(ports)
 }

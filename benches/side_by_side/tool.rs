@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::origin::{Address, Protocol};
+
 /// One column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tool {
@@ -87,27 +89,49 @@ impl Programs {
         Some(text.lines().find(is_own).unwrap_or(tool.program()).trim().to_owned())
     }
 
-    /// The command that mounts `url` and stays in the foreground.
-    pub fn mount(&self, tool: Tool, url: &str, mountpoint: &Path, cache: &Path) -> Command {
+    /// The command that mounts what is at an address and stays in the foreground.
+    pub fn mount(&self, tool: Tool, address: &Address, mountpoint: &Path, cache: &Path) -> Command {
         let mut command = Command::new(self.path(tool));
         // Whatever the person who runs this has set would make it another tool.
         let foreign = |name: &str| {
             let proxy = name.to_ascii_lowercase().ends_with("_proxy");
-            proxy || name.starts_with("FETCHFS_") || name.starts_with("RCLONE_")
+            proxy
+                || ["FETCHFS_", "RCLONE_", "AWS_"]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
         };
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(foreign) {
                 command.env_remove(name);
             }
         }
+        let Address { protocol, url, bucket } = address;
         match tool {
             Tool::Fetchfs => {
                 command.args(["mount", "--foreground", "--cache-dir"]).arg(cache);
-                command.arg(url).arg(mountpoint);
+                match protocol {
+                    Protocol::Http => command.arg(url),
+                    Protocol::NginxDav | Protocol::RcloneDav => command.arg(url.replacen("http", "dav", 1)),
+                    Protocol::RcloneS3 => command
+                        .args(["--no-sign-request", "--endpoint-url", url])
+                        .arg(format!("s3://{bucket}/")),
+                };
+                command.arg(mountpoint);
             }
             Tool::Rclone | Tool::RcloneTuned => {
                 // An empty name means no file: the user's own configuration stays out of it.
-                command.args(["mount", ":http:", "--config", "", "--http-url", url]);
+                command.args(["mount", "--config", ""]);
+                match protocol {
+                    Protocol::Http => command.args([":http:", "--http-url", url]),
+                    Protocol::NginxDav | Protocol::RcloneDav => {
+                        command.args([":webdav:", "--webdav-vendor", "other", "--webdav-url", url])
+                    }
+                    Protocol::RcloneS3 => {
+                        command
+                            .arg(format!(":s3:{bucket}"))
+                            .args(["--s3-provider", "Rclone", "--s3-endpoint", url])
+                    }
+                };
                 command.args(["--vfs-cache-mode", "full", "--cache-dir"]).arg(cache);
                 if tool == Tool::RcloneTuned {
                     command.args(["--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M"]);
@@ -117,6 +141,7 @@ impl Programs {
             }
             Tool::Httpdirfs => {
                 command.args(["-f", "--no-range-check", "--cache", "--cache-location"]);
+                // It speaks nothing but HTTP.
                 command.arg(cache).arg(url).arg(mountpoint);
             }
         }

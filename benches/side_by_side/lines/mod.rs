@@ -16,7 +16,7 @@ use anyhow::Result;
 use super::aim::Aim;
 use super::bench::{Bench, Trial};
 use super::corpus::FULL;
-use super::origin::Profile;
+use super::origin::{Profile, Protocol};
 use super::sample::{Measure, Sample};
 use super::tool::Tool;
 
@@ -90,6 +90,11 @@ pub fn all(bench: &Bench) -> Vec<Experiment> {
         media::frame(),
         start::large_cache(sizes),
     ];
+    for (protocol, ..) in names::OTHERS {
+        if protocol == Protocol::NginxDav || bench.origin.has_rclone() {
+            all.extend([names::list_by(protocol, sizes), names::find_by(protocol, &bench.corpus)]);
+        }
+    }
     if *sizes == FULL {
         all.extend(growth::all());
     } else {

@@ -6,33 +6,57 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::aim::Aim::AtMost;
+use super::super::aim::Aim::{self, AtMost, Faster};
 use super::super::bench::Trial;
 use super::super::corpus::{Corpus, Sizes};
-use super::super::origin::{Profile, ROUND_TRIP};
+use super::super::origin::{Profile, Protocol, ROUND_TRIP, Way};
 use super::super::sample::Measure::{Cpu, Duration, Requests};
 use super::super::sample::{Sample, count};
-use super::super::tool::ALL;
+use super::super::tool::{ALL, Tool};
 use super::super::{process, read};
 use super::{Experiment, Limit, Line, Table, size};
 
+/// A protocol but HTTP: its name in the ids of lines, and in their titles.
+pub const OTHERS: [(Protocol, &str, &str); 3] = [
+    (Protocol::NginxDav, "dav", "WebDAV by nginx"),
+    (Protocol::RcloneDav, "dav-rclone", "WebDAV by `rclone serve`"),
+    (Protocol::RcloneS3, "s3", "S3 by `rclone serve`"),
+];
+
+/// The tools that speak WebDAV and S3.
+const ABLE: [Tool; 2] = [Tool::Fetchfs, Tool::Rclone];
+
 /// `ls -l` of a large directory.
 pub fn list(sizes: &Sizes) -> Experiment {
+    list_by(Protocol::Http, sizes)
+}
+
+/// The same by another protocol.
+pub fn list_by(protocol: Protocol, sizes: &Sizes) -> Experiment {
+    let by_http = vec![AtMost(Duration, 0.5), AtMost(Requests, 3.0)];
+    let (id, title) = (
+        id_of("ls", protocol),
+        format!("`ls -l` of {} files", count(sizes.names)),
+    );
+    let way = Way {
+        profile: Profile::Wan,
+        protocol,
+    };
     Experiment {
         lines: vec![Line {
-            id: "ls".into(),
-            title: format!("`ls -l` of {} files", count(sizes.names)),
+            id,
+            title: title_of(title, protocol),
             profile: Some(Profile::Wan),
             shown: &[Duration, Requests, Cpu],
             limit: Limit::Known(ROUND_TRIP, "one round trip"),
-            aims: vec![AtMost(Duration, 0.5), AtMost(Requests, 3.0)],
+            aims: aims_of(by_http, 1.0, protocol),
             table: Table::SideBySide,
         }],
-        tools: &ALL,
-        run: Box::new(|trial| {
+        tools: tools_of(protocol),
+        run: Box::new(move |trial| {
             let home = trial.bench.home()?;
             let listing = home.path().join("listing");
-            let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
+            let sample = trial.on_fresh_mount(way, |mounted| {
                 let mut command = Command::new("ls");
                 command
                     .arg("-l")
@@ -50,22 +74,32 @@ pub fn list(sizes: &Sizes) -> Experiment {
 
 /// `find` over a tree.
 pub fn find(corpus: &Corpus) -> Experiment {
+    find_by(Protocol::Http, corpus)
+}
+
+/// The same by another protocol.
+pub fn find_by(protocol: Protocol, corpus: &Corpus) -> Experiment {
     let (directories, files) = (corpus.tree_directories(), corpus.tree_files());
+    let title = format!("`find` over {directories} directories, {} files", count(files));
+    let way = Way {
+        profile: Profile::Wan,
+        protocol,
+    };
     Experiment {
         lines: vec![Line {
-            id: "find".into(),
-            title: format!("`find` over {directories} directories, {} files", count(files)),
+            id: id_of("find", protocol),
+            title: title_of(title, protocol),
             profile: Some(Profile::Wan),
             shown: &[Duration, Requests, Cpu],
             limit: Limit::Known(3.0 * ROUND_TRIP, "three levels"),
-            aims: vec![AtMost(Duration, 3.0)],
+            aims: aims_of(vec![AtMost(Duration, 3.0)], 10.0, protocol),
             table: Table::SideBySide,
         }],
-        tools: &ALL,
-        run: Box::new(|trial| {
+        tools: tools_of(protocol),
+        run: Box::new(move |trial| {
             let home = trial.bench.home()?;
             let found = home.path().join("found");
-            let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
+            let sample = trial.on_fresh_mount(way, |mounted| {
                 let mut command = Command::new("find");
                 command.arg(mounted.path("tree")).stdout(File::create(&found)?);
                 let took = process::run(&mut command, trial.bench.patience)?;
@@ -115,6 +149,33 @@ pub fn copy(sizes: &Sizes) -> Experiment {
             Ok(vec![sample])
         }),
     }
+}
+
+fn other(protocol: Protocol) -> Option<(&'static str, &'static str)> {
+    let (_, id, title) = OTHERS.into_iter().find(|(other, ..)| *other == protocol)?;
+    Some((id, title))
+}
+
+fn id_of(line: &str, protocol: Protocol) -> String {
+    other(protocol).map_or_else(|| line.to_owned(), |(id, _)| format!("{line}-{id}"))
+}
+
+fn title_of(work: String, protocol: Protocol) -> String {
+    match other(protocol) {
+        Some((_, title)) => format!("{work}; {title}"),
+        None => work,
+    }
+}
+
+fn aims_of(by_http: Vec<Aim>, faster: f64, protocol: Protocol) -> Vec<Aim> {
+    match other(protocol) {
+        Some(_) => vec![Faster(faster, Tool::Rclone)],
+        None => by_http,
+    }
+}
+
+fn tools_of(protocol: Protocol) -> &'static [Tool] {
+    if other(protocol).is_some() { &ABLE } else { &ALL }
 }
 
 /// Whether each name stands there with its size.
