@@ -292,6 +292,77 @@ fn evicted_parts_of_pieces_are_verified_again() {
     assert_eq!(errno_of(read_direct(&file, 4 * MIB, 4096)), libc::EIO);
 }
 
+/// Without a server, and without a mount.
+#[test]
+fn cache_verify_compares_with_published_hashes() {
+    let (right, other) = (Content::noise(2 * MIB, 40), Content::noise(MIB, 41));
+    let (origin, url) = server(&right);
+    origin.add("/g", other.clone());
+    origin.add("/part", Content::noise(8 * MIB, 42));
+    let list = format!(
+        "{url}\tf\t{}\t{}\n{}\tg\n{}\tpart\t{}\t{}\n",
+        2 * MIB,
+        digits(&right),
+        origin.url("/g"),
+        origin.url("/part"),
+        8 * MIB,
+        digits(&other)
+    );
+    origin.add("/l.txt", list.as_str());
+    let mut mount = Mount::of(&origin.url("/l.txt")).with("--attr-ttl", "1h").start();
+    for name in ["f", "g"] {
+        sha256(&mount.path(name));
+    }
+    let _ = read_direct(&open_direct(&mount.path("part")), 4 * MIB, 4096);
+    let cache = mount.cache();
+    let verify = |words: &[&std::ffi::OsStr]| {
+        let mut command = fetchfs();
+        command.args(["cache", "verify", "--against-source", "--json", "--cache-dir"]);
+        let ran = run(command.arg(&cache).args(words));
+        let compared: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        let result = |one: &serde_json::Value| {
+            let name = one["url"]
+                .as_str()
+                .expect("a URL")
+                .rsplit('/')
+                .next()
+                .expect("a name")
+                .to_owned();
+            (name, one["result"].as_str().expect("a result").to_owned())
+        };
+        let mut results: Vec<_> = compared.as_array().expect("an array").iter().map(result).collect();
+        results.sort();
+        (ran.code == 0, results)
+    };
+    let expect = |what: &[(&str, &str)]| -> Vec<(String, String)> {
+        what.iter()
+            .map(|(name, result)| (name.to_string(), result.to_string()))
+            .collect()
+    };
+    let all = [("f", "match"), ("g", "unpublished"), ("part", "incomplete")];
+    // It is recorded a moment after it is read.
+    wait_until("all of them", || verify(&[]) == (true, expect(&all)));
+    let path = mount.path("f");
+    assert_eq!(verify(&[path.as_os_str()]), (true, expect(&all[..1])), "by its path");
+    mount.unmount();
+    origin.go_down();
+    // As a disk would do it.
+    let index = Connection::open(mount.cache().join("index.db")).expect("the index");
+    let sql = "SELECT entry_key FROM cache_entries WHERE url LIKE '%/f'";
+    let key: String = index.query_row(sql, [], |row| row.get(0)).expect("a row");
+    let data = mount.cache().join("data").join(&key[..2]).join(&key[2..]);
+    std::os::unix::fs::FileExt::write_all_at(&fs::File::options().write(true).open(data).expect("a file"), b"x", MIB)
+        .expect("to write");
+    let wrong = [("f", "mismatch")];
+    assert_eq!(
+        verify(&[std::ffi::OsStr::new(&url)]),
+        (false, expect(&wrong)),
+        "by its URL"
+    );
+    assert!(!verify(&[std::ffi::OsStr::new("--repair")]).0);
+    assert_eq!(verify(&[]), (true, expect(&all[1..])), "it was dropped");
+}
+
 #[test]
 fn published_sha256_is_an_extended_attribute() {
     let content = Content::noise(1000, 7);

@@ -2,6 +2,7 @@
 //!
 //! All commands work beside running mounts. They read what a mount uses but never change it.
 
+mod against_source;
 mod pattern;
 mod verify;
 
@@ -41,6 +42,18 @@ enum Action {
         /// Drop what is wrong, so that it is fetched again; what a mount uses stays
         #[arg(long)]
         repair: bool,
+
+        /// Compare complete files with the hashes that their sources publish instead; no server is asked
+        #[arg(long)]
+        against_source: bool,
+
+        /// Print a JSON array with one object per file
+        #[arg(long, requires = "against_source")]
+        json: bool,
+
+        /// Only these files: paths in a mount, or URLs as `list` shows them; * stands for anything
+        #[arg(value_name = "FILE", requires = "against_source")]
+        files: Vec<String>,
     },
     /// Delete cached files, except those that are pinned or in use
     Clear {
@@ -66,7 +79,13 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let open = || Fsck::open(&folder);
     match arguments.action {
         Action::List => list(&open()?),
-        Action::Verify { repair } => verify::run(&folder, repair),
+        Action::Verify {
+            repair,
+            against_source: true,
+            json,
+            files,
+        } => against_source::run(&folder, &files, repair, json),
+        Action::Verify { repair, .. } => verify::run(&folder, repair),
         Action::Clear { pinned, patterns } => clear(open()?, pinned, &patterns),
         Action::Stats => stats(&open()?, &folder.join(FILE)),
     }

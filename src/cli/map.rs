@@ -109,6 +109,7 @@ mod tests {
     fn headline_says_how_much_is_here() {
         let mut map = FileMap {
             path: TreePath::new("f".into()).unwrap(),
+            url: "http://h/f".into(),
             size: 1 << 20,
             chunk_size: 256 << 10,
             cached: vec![0..256 << 10, 512 << 10..(1 << 20) - 1],

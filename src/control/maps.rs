@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::context::Control;
 use super::protocol::{Failure, FileMap, Reply, TreePath};
+use crate::http::redact;
 use crate::vfs::Node;
 
 impl Control {
@@ -32,6 +33,7 @@ impl Control {
                 let activity = self.cache.manager().activity(&entry);
                 FileMap {
                     path: path.clone(),
+                    url: redact(entry.url()).to_string(),
                     size: entry.size(),
                     chunk_size: entry.chunk.bytes(),
                     cached: entry.present(),
@@ -46,6 +48,7 @@ impl Control {
     fn nothing_cached(&self, path: &TreePath, node: &Node) -> FileMap {
         FileMap {
             path: path.clone(),
+            url: node.url().map(|url| redact(&url).to_string()).unwrap_or_default(),
             size: node.attributes().size,
             chunk_size: self.cache.chunk_size().bytes(),
             cached: Vec::new(),

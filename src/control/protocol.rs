@@ -312,6 +312,8 @@ pub(crate) struct Failure {
 pub(crate) struct FileMap {
     /// The path, below the mountpoint.
     pub path: TreePath,
+    /// Its URL, without credentials and query values.
+    pub url: String,
     /// Its size, as `stat` shows it.
     pub size: u64,
     /// Size of its chunks.

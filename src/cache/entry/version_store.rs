@@ -125,7 +125,12 @@ impl VersionStore {
             is_suspect: !settled.cached_file.unverified.is_empty(),
             rank: self.quota.moment(0).clock,
         };
+        let published = Record::Published {
+            key: settled.cached_file.key.clone(),
+            hash: content.hash().cloned(),
+        };
         self.record_contents(&settled.cached_file, record);
+        self.record_contents(&settled.cached_file, published);
         Ok(settled)
     }
 

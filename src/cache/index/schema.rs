@@ -196,6 +196,10 @@ CREATE TRIGGER chunk_forgotten AFTER DELETE ON cache_chunks BEGIN
     UPDATE cache_entries SET chunks_present = chunks_present - 1, verified = NULL WHERE entry_id = OLD.entry_id;
 END;
 ",
+    r"
+-- What the source publishes as the hash of the whole file: `sha-256:` and hexadecimal digits. NULL if it publishes none.
+ALTER TABLE cache_entries ADD COLUMN published TEXT;
+",
 ];
 
 /// Pages of 4 KiB after which SQLite moves its log into the database.

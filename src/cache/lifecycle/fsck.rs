@@ -19,11 +19,18 @@ use crate::cache::key::EntryKey;
 use crate::cache::sharing::{DirLock, demand_audit};
 use crate::cache::storage::chunk_store::ChunkStore;
 use crate::cache::storage::data_file::DataFile;
+use crate::origin::{Hash, HashAlgorithm, Hasher};
 use crate::util::events;
 
 /// Maximum number of checks of a finding beside a mount that records. A mount usually records five
 /// times per second, and a check takes milliseconds.
 const LOOKS: u32 = 1000;
+
+/// Maximum number of times that a whole file is read beside a mount that records.
+const FULL_LOOKS: u32 = 10;
+
+/// Bytes of a file that are read at a time.
+const HASHED_AT_ONCE: u64 = 1 << 20;
 
 /// A cache directory, beside the mounts that use it.
 pub(crate) struct Fsck {
@@ -210,6 +217,52 @@ impl Fsck {
             checked(bytes.end - bytes.start);
         }
         Ok(findings)
+    }
+
+    /// The hash of a complete file. `None` if it is not complete, also if it does not stay so. `read` is called with the
+    /// bytes of each step.
+    ///
+    /// # Errors
+    /// If the data file can't be read.
+    pub(crate) fn hash_of(
+        &self,
+        entry: &EntryInfo,
+        algorithm: HashAlgorithm,
+        mut read: impl FnMut(u64),
+    ) -> io::Result<Option<Hash>> {
+        for _ in 0..FULL_LOOKS {
+            let before = self.index.version();
+            let is_complete = self
+                .index
+                .counts(&entry.key)
+                .map_err(io::Error::other)?
+                .is_some_and(|(said, _)| said == entry.chunk.count(entry.size));
+            let Some(data) = self
+                .store
+                .look_at(&entry.key)?
+                .filter(|data| is_complete && data.size() == entry.size)
+            else {
+                return Ok(None);
+            };
+            let (mut hasher, mut buffer, mut at) = (Hasher::new(algorithm), Vec::new(), 0);
+            while at < entry.size {
+                let end = (at + HASHED_AT_ONCE).min(entry.size);
+                buffer.resize((end - at) as usize, 0);
+                data.read_exact_at(&mut buffer, at)?;
+                hasher.update(&buffer);
+                read(end - at);
+                at = end;
+            }
+            if self.index.version() == before {
+                return Ok(Some(hasher.finish()));
+            }
+            // A mount has recorded something meanwhile, perhaps the eviction of a part.
+            let hash = hasher.finish();
+            if entry.published.as_ref() == Some(&hash) {
+                return Ok(Some(hash));
+            }
+        }
+        Ok(None)
     }
 
     /// The fault of the data file as a whole, if any chunks of it are recorded.

@@ -128,7 +128,7 @@ fn check(upkeep: &Fsck, entry: &EntryInfo, repair: bool, bar: &ProgressBar, tall
     })
 }
 
-fn said_of(outcome: Option<Dropped>) -> &'static str {
+pub(super) fn said_of(outcome: Option<Dropped>) -> &'static str {
     match outcome {
         None => "",
         Some(Dropped::Yes) => "; dropped",
@@ -137,7 +137,7 @@ fn said_of(outcome: Option<Dropped>) -> &'static str {
 }
 
 /// A progress bar on standard error, if that is a terminal.
-fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
+pub(super) fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
     let style = ProgressStyle::with_template(
         "{bar:40} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
     )?;

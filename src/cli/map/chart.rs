@@ -144,6 +144,7 @@ mod tests {
     fn map(size: u64, cached: impl IntoIterator<Item = Range<u64>>) -> FileMap {
         FileMap {
             path: TreePath::new("f".into()).unwrap(),
+            url: String::new(),
             size,
             chunk_size: 10,
             cached: cached.into_iter().collect(),

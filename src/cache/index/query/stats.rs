@@ -9,6 +9,7 @@ use crate::cache::error::is_damage;
 use crate::cache::index::chunk_index::ChunkIndex;
 use crate::cache::index::dates::date;
 use crate::cache::key::EntryKey;
+use crate::origin::Hash;
 use crate::util::events;
 
 /// The recorded state of one version of a remote file.
@@ -26,6 +27,8 @@ pub struct EntryInfo {
     pub chunks_present: u64,
     /// When it was last opened.
     pub last_used: SystemTime,
+    /// The hash of the whole file that its source publishes, as of its last opening.
+    pub published: Option<Hash>,
 }
 
 impl EntryInfo {
@@ -60,11 +63,15 @@ impl ChunkIndex {
                 chunk,
                 chunks_present: number(row, 4)?,
                 last_used: date(row.get(5)?),
+                published: row
+                    .get::<_, Option<String>>(6)?
+                    .and_then(|text| Hash::from_labelled(&text)),
             }))
         };
         self.connections.read(|reader| {
             let mut query = reader.prepare(
-                "SELECT entry_key, url, size, chunk_size, chunks_present, last_used FROM cache_entries
+                "SELECT entry_key, url, size, chunk_size, chunks_present, last_used, published
+                 FROM cache_entries
                  ORDER BY last_used DESC, entry_id DESC",
             )?;
             query.query_map([], info)?.filter_map(Result::transpose).collect()

@@ -17,6 +17,7 @@ impl Record {
             | Record::Trust { key }
             | Record::Doubt { key }
             | Record::Verified { key, .. }
+            | Record::Published { key, .. }
             | Record::ForgetChunks { key, .. }
             | Record::Use { key, .. }
             | Record::Forget { key } => [Some(key.as_str()), None],

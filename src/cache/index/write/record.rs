@@ -57,6 +57,13 @@ pub enum Record {
         /// The hash.
         hash: Option<Hash>,
     },
+    /// The source of the entry publishes this hash of the whole file, or none any more.
+    Published {
+        /// The entry.
+        key: EntryKey,
+        /// The hash.
+        hash: Option<Hash>,
+    },
     /// Chunks whose bytes are gone, wrong, or about to be evicted.
     ForgetChunks {
         /// Their entry.

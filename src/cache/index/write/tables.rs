@@ -160,6 +160,11 @@ fn apply(connection: &Connection, record: &Record, epoch: i64) -> rusqlite::Resu
                 .prepare_cached("UPDATE cache_entries SET verified = ?2 WHERE entry_key = ?1 AND complete")?
                 .execute(params![key.as_str(), hash.as_ref().map(Hash::labelled)])?;
         }
+        Record::Published { key, hash } => {
+            connection
+                .prepare_cached("UPDATE cache_entries SET published = ?2 WHERE entry_key = ?1 AND published IS NOT ?2")?
+                .execute(params![key.as_str(), hash.as_ref().map(Hash::labelled)])?;
+        }
         Record::Forget { key } => {
             connection
                 .prepare_cached("DELETE FROM cache_entries WHERE entry_key = ?1")?
