@@ -621,3 +621,29 @@ fn inode(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).expect("to stat").ino()
 }
+
+/// What a mount with `--type` has stored of a URL does not decide what the URL is without it.
+#[test]
+fn type_counts_for_its_own_mount_only() {
+    let origin = Origin::start();
+    origin.add("/a.mp3", "music");
+    let playlist = format!("#EXTM3U\n#EXTINF:1,One\n{}\n", origin.url("/a.mp3"));
+    origin.add("/list.m3u", playlist.as_str());
+    let url = origin.url("/list.m3u");
+    let mut as_file = Mount::of(&url).with("--type", "file").start();
+    let read = |mount: &Mount| fs::read_to_string(mount.path("list.m3u")).expect("its text");
+    assert_eq!(read(&as_file), playlist);
+    as_file.unmount();
+    let cache = as_file.cache();
+    let cache = cache.to_str().expect("a path of the harness");
+    let mut mount = Mount::of(&url).with("--cache-dir", cache).start();
+    assert_eq!(fs::read_to_string(mount.path("One.mp3")).expect("its bytes"), "music");
+    mount.unmount();
+    // Both are known without the server.
+    origin.go_down();
+    mount.start();
+    assert_eq!(fs::read_to_string(mount.path("One.mp3")).expect("its bytes"), "music");
+    mount.unmount();
+    as_file.start();
+    assert_eq!(read(&as_file), playlist);
+}

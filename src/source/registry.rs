@@ -303,6 +303,11 @@ impl Sources {
         self.kinds.iter().for_each(|(_, source)| source.expire());
     }
 
+    /// Returns true if the user has named the kind of this source, by `--type` or by its scheme.
+    pub(crate) fn is_named(&self, spec: &SourceSpec) -> bool {
+        self.is_named || spec.kind.is_some()
+    }
+
     /// The directories whose listings an earlier mount may have stored of a source, with their sources.
     pub(crate) fn stored_directories(&self, spec: &SourceSpec) -> Vec<(Url, &'static str, Arc<dyn Source>)> {
         let of_kind =
@@ -315,7 +320,7 @@ impl Sources {
 
     /// The kind of a file that an earlier mount has stored, and its source. `None` if this mount has no such kind.
     pub(crate) fn stored_file(&self, spec: &SourceSpec) -> Option<(&'static str, Arc<dyn Source>)> {
-        let is_named = self.is_named || spec.kind.is_some();
+        let is_named = self.is_named(spec);
         // Without the user's word, a `/` at the end makes a directory.
         if !is_named && spec.url.path().ends_with('/') {
             return None;
@@ -333,7 +338,7 @@ impl Sources {
     /// # Errors
     /// If the server does not answer or refuses, or if the answer is of none of the kinds: what the first kind says.
     pub(crate) async fn open(&self, client: &Client, spec: &SourceSpec, there: &Url) -> Result<Opened, SourceError> {
-        let is_named = self.is_named || spec.kind.is_some();
+        let is_named = self.is_named(spec);
         let asked = Asked::new(client, spec.content.as_ref(), &spec.url, there, is_named);
         let mut first_error = None;
         for (kind, source) in self.fitting(spec) {

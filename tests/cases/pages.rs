@@ -218,3 +218,39 @@ fn failed_page_of_a_listing_takes_no_name_away() {
         assert_eq!(names(&mount.root()), all[..5], "{how}");
     }
 }
+
+/// A tree whose directories are queries is shown by a later mount without the server, unless a query may be a secret.
+#[test]
+fn tree_of_queries_is_kept_unless_they_may_be_secret() {
+    let files = ["a b.txt", "films/x.mkv", "films/new & old/y.mkv"];
+    for (key, source, top) in [
+        ("", "/list", ""),
+        ("", "/list?dir=films", "films/"),
+        ("s3cret", "/list?key=s3cret", ""),
+    ] {
+        let server = WebServer::case("query-tree.py", &["PORT", key][..1 + usize::from(!key.is_empty())]);
+        let mut mount = Mount::of(&server.url(source)).with("--query-links", "").start();
+        let read = |mount: &Mount| -> Vec<String> {
+            let below = files.iter().filter_map(|file| file.strip_prefix(top));
+            let read = |file: &str| fs::read_to_string(mount.path(file)).unwrap_or_else(|error| error.to_string());
+            below.map(read).collect()
+        };
+        let expected: Vec<_> = files
+            .iter()
+            .filter(|file| file.starts_with(top))
+            .map(|file| (*file).to_owned())
+            .collect();
+        assert_eq!(read(&mount), expected, "{source}");
+        mount.unmount();
+        let kept = run(std::process::Command::new("grep")
+            .args(["-rla", "s3cret"])
+            .arg(mount.cache()));
+        assert_eq!(kept.out, "", "{source}: no key is stored");
+        drop(server);
+        if key.is_empty() {
+            mount.add_option("--offline", "");
+            mount.start();
+            assert_eq!(read(&mount), expected, "{source}: without the server");
+        }
+    }
+}

@@ -83,6 +83,10 @@ impl Transport {
                 .filter(|answer| answer.head.status == 200)
                 .map(|answer| answer.url);
             redirects.learnt(&directory, led.as_ref());
+            let is_directory = asked.origin() == directory.origin() && asked.path() == directory.path();
+            if let Some(led) = led.filter(|_| is_directory) {
+                redirects.answers_as_given(&directory, &led);
+            }
             let next = redirects.short_cut(asked).and_then(|short| short.url);
             if let Some(next) = next.filter(|next| next != tried) {
                 log::debug!("{} redirects elsewhere now", redact(&root));

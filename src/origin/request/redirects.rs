@@ -54,6 +54,8 @@ struct DirectoryTarget {
     asked: Url,
     /// The last redirect target, if known.
     leads: Option<Url>,
+    /// Its own URL has failed, where that of the user did not.
+    is_as_given: bool,
     /// When that was.
     learnt: Option<Instant>,
 }
@@ -142,6 +144,7 @@ impl Redirects {
             DirectoryTarget {
                 asked,
                 leads: None,
+                is_as_given: false,
                 learnt,
             },
         );
@@ -157,12 +160,12 @@ impl Redirects {
             .directories
             .lock()
             .get(directory.as_str())
-            .map(|known| known.asked.clone());
-        let asked = known.unwrap_or_else(|| directory.clone());
+            .map(|known| (known.asked.clone(), known.is_as_given));
+        let (asked, is_as_given) = known.unwrap_or_else(|| (directory.clone(), false));
         // Not a redirect if the response came from the requested URL. The index page may have a file name of its own.
         let leads = answered
             .map(without_query)
-            .filter(|answered| *answered != without_query(&asked));
+            .filter(|answered| is_as_given || *answered != without_query(&asked));
         let leads = leads.and_then(|answered| answered.join(".").ok());
         if answered.is_some() && leads.is_none() && asked == directory {
             self.directories.lock().remove(directory.as_str());
@@ -173,7 +176,26 @@ impl Redirects {
             return;
         }
         let learnt = Some(Instant::now());
-        self.note(directory, DirectoryTarget { asked, leads, learnt });
+        let target = DirectoryTarget {
+            asked,
+            leads,
+            is_as_given,
+            learnt,
+        };
+        self.note(directory, target);
+    }
+
+    /// Records that a directory answers only at the URL that the user gave, without the `/` at the end. Links on its page
+    /// are relative to the directory above, as in a browser.
+    pub(crate) fn answers_as_given(&self, directory: &Url, answered: &Url) {
+        let directory = without_query(directory);
+        let mut directories = self.directories.lock();
+        let Some(known) = directories.get_mut(directory.as_str()) else {
+            return;
+        };
+        if without_query(&known.asked) != directory && without_query(answered) == without_query(&known.asked) {
+            (known.leads, known.is_as_given) = (without_query(answered).join(".").ok(), true);
+        }
     }
 
     fn note(&self, directory: Url, how: DirectoryTarget) {
@@ -314,6 +336,15 @@ mod tests {
         assert_eq!(way("http://p/top/a"), None, "it is answered without a slash");
         redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top/")));
         assert_eq!(way("http://p/top/a"), None, "it leads nowhere else");
+        redirects.answers_as_given(&parse("http://p/top/"), &parse("http://p/top?k"));
+        assert_eq!(way("http://p/top/?plain").as_deref(), Some("http://p/top?plain"));
+        assert_eq!(
+            way("http://p/top/a").as_deref(),
+            Some("http://p/a"),
+            "only without a slash"
+        );
+        redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top")));
+        assert_eq!(way("http://p/top/a").as_deref(), Some("http://p/a"), "it stays so");
         for number in 0..3 * MOST {
             redirects.learnt(&parse(&format!("http://p/{number}/")), Some(&parse("http://q/")));
         }

@@ -166,7 +166,7 @@ impl WebIndex {
             }
             // Entries have URLs below the directory's own URL, whatever redirect or mirror sent the page.
             if document.url.path() != home.path() || document.url.origin() != home.origin() {
-                bring_home(listing, &document.url, &home);
+                bring_home(listing, &document.url, &asked, &home);
             }
             reading
         });

@@ -5,9 +5,11 @@ use url::Url;
 
 use crate::source::{Entries, Entry, Listing};
 
-/// Rewrites a listing that was found at `page` (on a mirror, or after a redirect): entries get the URLs that the same
-/// names have below `directory`. URLs on other servers stay.
-pub(super) fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
+/// Rewrites a listing that was found at `page` (on a mirror, or after a redirect) when `asked` was requested: entries get
+/// the URLs that the same names have below `directory`. URLs on other servers stay.
+pub(super) fn bring_home(listing: &mut Listing, page: &Url, asked: &Url, directory: &Url) {
+    // A program that lists directories by queries (`/list?dir=x`), which is asked without a `/` at the end.
+    let is_program = page.path() != asked.path() && Some(page.path()) == asked.path().strip_suffix('/');
     let split = |path: &str| {
         let name = path
             .strip_suffix('/')
@@ -25,6 +27,11 @@ pub(super) fn bring_home(listing: &mut Listing, page: &Url, directory: &Url) {
     change_urls(&mut listing.entries, directory, |there| {
         if there.origin() != page.origin() {
             return there;
+        }
+        if is_program && there.path() == page.path() {
+            let mut url = directory.clone();
+            url.set_query(there.query());
+            return url;
         }
         // Entries one level below the page are below the source's directory; only links that the user's options include
         // are elsewhere.
@@ -58,6 +65,34 @@ mod tests {
     use crate::source::index_page::parse;
 
     #[test]
+    fn queries_of_a_program_stay_its_own() {
+        let config = ListingConfig {
+            query_links: true,
+            ..ListingConfig::default()
+        };
+        for (page, asked, expected) in [
+            ("http://host/list", "http://host/list/", "http://host/list/?dir=x"),
+            ("http://mirror/l?dir=", "http://mirror/l/", "http://host/list/?dir=x"),
+            (
+                "http://host/list/index.php",
+                "http://host/list/",
+                "http://host/list/index.php?dir=x",
+            ),
+        ] {
+            let (page, asked) = (Url::parse(page).unwrap(), Url::parse(asked).unwrap());
+            let mut listing = parse(
+                &page,
+                b"<title>Index of /</title><a href='?dir=x'>x/</a>",
+                None,
+                &config,
+            )
+            .unwrap();
+            bring_home(&mut listing, &page, &asked, &Url::parse("http://host/list/").unwrap());
+            assert_eq!(listing.entries.url(0).as_str(), expected);
+        }
+    }
+
+    #[test]
     fn mirror_listing_urls_map_to_the_source() {
         let page = "<title>Index of /copy</title><a href=\"a%20b\">x</a> <a href=\"/copy/sub/\">x</a> \
                     <a href=\"http://cdn/f\">x</a>";
@@ -67,7 +102,7 @@ mod tests {
             ..ListingConfig::default()
         };
         let mut listing = parse(&at, page.as_bytes(), None, &config).unwrap();
-        bring_home(&mut listing, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
+        bring_home(&mut listing, &at, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
         let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.to_string()).collect();
         assert_eq!(
             urls,

@@ -14,8 +14,8 @@
 //!   another TAB. So the `sqlite3` shell shows every line.
 //! - What else the source publishes of a file follows as JSON after one more TAB, and the name is percent-encoded then.
 //!
-//! A listing whose links have a query or credentials is not stored: they may be secret, and without them the files
-//! could not be fetched. A listing with links to other origins is not stored either: another mount over the same
+//! A listing whose links have credentials, or a query that is not [harmless](super::harmless_query), is not stored: they
+//! may be secret, and without them the files could not be fetched. A listing with links to other origins is not stored either: another mount over the same
 //! cache must not be led to follow them.
 
 use std::fmt::Write;
@@ -27,6 +27,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode, percent_encode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::harmless_query::is_harmless;
 use crate::cache::{Cache, StoredListing};
 use crate::origin::{Hash, HashAlgorithm, Pieces, Published};
 use crate::source::library::KnownListings;
@@ -58,7 +59,7 @@ pub(in crate::vfs) fn write(directory: &Url, kind: &str, listing: &Listing) -> O
         let (link, is_below) = entries.link(at);
         if !is_below || link.contains('?') {
             let url = entries.url(at);
-            if url.query().is_some() || has_login(&url) {
+            if has_login(&url) || !is_harmless(&url, entries.name(at).as_bytes(), directory) {
                 return None;
             }
         }
@@ -134,6 +135,20 @@ impl KnownListings for StoredListings {
     fn last_known(&self, directory: &Url) -> Option<Listing> {
         read(directory, LIBRARY, &self.0.catalog().listing(directory)?)
     }
+}
+
+/// A stored listing without names, of a source of this kind.
+pub(in crate::vfs) fn write_kind(kind: &str) -> StoredListing {
+    StoredListing {
+        names: format!("{KIND}{kind}\n").into_bytes(),
+        modified: None,
+    }
+}
+
+/// The kind in a stored listing that [`write_kind`] has written.
+pub(in crate::vfs) fn read_kind(stored: &StoredListing) -> Option<String> {
+    let text = std::str::from_utf8(&stored.names).ok()?;
+    Some(text.strip_prefix(KIND)?.strip_suffix('\n')?.to_owned())
 }
 
 /// A listing without names.

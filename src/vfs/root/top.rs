@@ -11,10 +11,13 @@ use url::Url;
 use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::Client;
-use crate::source::{Found, LIBRARY, Library, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
+use crate::source::{
+    Found, INDEX, LIBRARY, Library, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources,
+};
 use crate::util::events;
 use crate::vfs::listing::stored;
 use crate::vfs::nodes::remote_file::known::Known;
+use crate::vfs::root::stored_kind;
 
 /// What the root of the tree shows.
 pub(crate) enum Top {
@@ -212,7 +215,7 @@ impl Top {
             let entry = match stored_entry(sources, catalog, &spec) {
                 Some(entry) => entry,
                 None => {
-                    let answer = entry_of(client, sources, &spec).await;
+                    let answer = entry_of(client, sources, catalog, &spec).await;
                     answer.map_err(|error| TopError::of(error, client, url))?
                 }
             };
@@ -248,14 +251,29 @@ impl Top {
     }
 }
 
-async fn entry_of(client: &Client, sources: &Sources, spec: &SourceSpec) -> Result<TopEntry, SourceError> {
+/// What the source's server answers; else a mirror, or what the cache has.
+async fn entry_of(
+    client: &Client,
+    sources: &Sources,
+    catalog: &Catalog,
+    spec: &SourceSpec,
+) -> Result<TopEntry, SourceError> {
     let url = &spec.url;
     let error = match sources.open(client, spec, url).await {
-        Ok(opened) => return Ok(TopEntry::of(opened, url, TopListing::Answered)),
+        Ok(opened) => {
+            if !sources.is_named(spec) && !spec.is_document() {
+                stored_kind::note(catalog, url, opened.kind);
+            }
+            return Ok(TopEntry::of(opened, url, TopListing::Answered));
+        }
         Err(error) => error,
     };
-    let failed = error.http().filter(|error| error.kind.may_be_had_elsewhere());
+    let is_unanswered = |kind: &HttpErrorKind| kind.may_be_had_elsewhere() || *kind == HttpErrorKind::Offline;
+    let failed = error.http().filter(|error| is_unanswered(&error.kind));
     let Some(failed) = failed else { return Err(error) };
+    if let Some(entry) = stored_entries(sources, catalog, spec).next() {
+        return Ok(entry);
+    }
     for there in client.mirrors().of(url) {
         match sources.open(client, spec, &there).await {
             Ok(opened) => {
@@ -271,27 +289,40 @@ async fn entry_of(client: &Client, sources: &Sources, spec: &SourceSpec) -> Resu
     Err(error)
 }
 
-/// What earlier mounts stored of a source.
+/// What earlier mounts stored of a source, if the server need not be asked what it is.
 fn stored_entry(sources: &Sources, catalog: &Catalog, spec: &SourceSpec) -> Option<TopEntry> {
+    let mut entries = stored_entries(sources, catalog, spec);
+    if sources.is_named(spec) {
+        return entries.next();
+    }
+    match stored_kind::of(catalog, &spec.url) {
+        Some(kind) => entries.find(|entry| entry.kind == kind),
+        // A directory above it was mounted, perhaps. The first answer is asked whether it is an index page before
+        // anything else.
+        None => entries.find(|entry| entry.kind == INDEX),
+    }
+}
+
+/// All that earlier mounts stored of a source, as far as it may be of the kind.
+fn stored_entries<'a>(
+    sources: &Sources,
+    catalog: &'a Catalog,
+    spec: &'a SourceSpec,
+) -> impl Iterator<Item = TopEntry> + use<'a> {
     let url = &spec.url;
-    if spec.is_document() {
-        // It is read in no time, and may have changed.
-        return None;
-    }
-    if let Some((kind, source)) = sources.stored_file(spec)
-        && let Some(file) = catalog.file(url)
-    {
-        let what = TopFound::File(url.clone(), Some(Known::stored(file)));
-        return Some(TopEntry { kind, source, what });
-    }
-    let directories = sources.stored_directories(spec).into_iter();
-    directories
-        .flat_map(|(directory, kind, source)| {
-            let listing = stored::read(&directory, kind, &catalog.listing(&directory)?)?;
-            let what = TopFound::Directory(directory, TopListing::Stored(listing));
-            Some(TopEntry { kind, source, what })
-        })
-        .next()
+    // A local document is read in no time, and may have changed.
+    let is_stored = !spec.is_document();
+    let file = sources.stored_file(spec).filter(|_| is_stored);
+    let directories = sources.stored_directories(spec).into_iter().filter(move |_| is_stored);
+    let file = file.into_iter().filter_map(|(kind, source)| {
+        let what = TopFound::File(url.clone(), Some(Known::stored(catalog.file(url)?)));
+        Some(TopEntry { kind, source, what })
+    });
+    file.chain(directories.filter_map(|(directory, kind, source)| {
+        let listing = stored::read(&directory, kind, &catalog.listing(&directory)?)?;
+        let what = TopFound::Directory(directory, TopListing::Stored(listing));
+        Some(TopEntry { kind, source, what })
+    }))
 }
 
 /// The name that the server gives a file. Falls back to the URL while the server can't be asked: a cached file must
