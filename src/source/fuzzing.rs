@@ -81,3 +81,38 @@ fn check_tree(document: &Url, parsed: Parsed) {
     // Only repeated lines are neither shown nor counted.
     assert!(shown >= number.min(1), "{shown} of {number}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{ListingConfig, data_index, index_page, webdav};
+
+    /// Documents that open an element, an array or an object again and again: none is read by recursion, so no stack ends.
+    #[test]
+    fn deep_documents_are_read_or_refused() {
+        const DEEP: usize = 20_000;
+        let url = Url::parse("https://host.example/d/").expect("a URL");
+        for (before, part) in [
+            ("", "["),
+            ("", "{\"a\":"),
+            ("[{\"name\": \"x\", \"size\": ", "["),
+            ("[{\"url\": ", "["),
+            ("", "<a>"),
+            ("<list>", "<directory>"),
+            (
+                "<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">",
+                "<file name=\"x\">",
+            ),
+            ("<D:multistatus xmlns:D=\"DAV:\"><D:response>", "<D:prop>"),
+        ] {
+            let text = format!("{before}{}", part.repeat(DEEP));
+            let bytes = text.as_bytes();
+            list(bytes);
+            m3u(bytes);
+            metalink(bytes);
+            let _ = data_index::parse(&url, bytes, &ListingConfig::default());
+            let _ = index_page::parse(&url, bytes, None, &ListingConfig::default());
+            let _ = webdav::parse(&url, &url, bytes, None, &ListingConfig::default());
+        }
+    }
+}

@@ -336,6 +336,9 @@ mod tests {
         assert_eq!(way("http://p/top/a"), None, "it is answered without a slash");
         redirects.learnt(&parse("http://p/top/"), Some(&parse("http://p/top/")));
         assert_eq!(way("http://p/top/a"), None, "it leads nowhere else");
+        redirects.call(&parse("http://p/top/"), &parse("http://p/top"));
+        redirects.answers_as_given(&parse("http://p/top/"), &parse("http://q/there"));
+        assert_eq!(way("http://p/top/?plain"), None, "it is a redirect");
         redirects.answers_as_given(&parse("http://p/top/"), &parse("http://p/top?k"));
         assert_eq!(way("http://p/top/?plain").as_deref(), Some("http://p/top?plain"));
         assert_eq!(

@@ -284,6 +284,83 @@ mod tests {
         }
     }
 
+    /// Counts what a page makes its sink do.
+    #[derive(Default)]
+    struct Counter {
+        calls: usize,
+        bytes: usize,
+    }
+
+    impl PageSink for Counter {
+        fn start(&mut self, tag: &Tag) {
+            self.calls += 1;
+            self.bytes += tag.name.len();
+            self.bytes += tag.attrs.iter().map(|attribute| attribute.value.len()).sum::<usize>();
+        }
+
+        fn end(&mut self, name: &str) {
+            self.calls += 1;
+            self.bytes += name.len();
+        }
+
+        fn text(&mut self, text: &str) {
+            self.calls += 1;
+            self.bytes += text.len();
+        }
+
+        fn has_enough(&self) -> bool {
+            false
+        }
+    }
+
+    /// No part of a page reaches the sink twice, and no part of it is delivered in more pieces than it has bytes:
+    /// whatever a page repeats, twice as much of it is twice the work. A page of 16 MiB takes less than a second in an
+    /// optimised build.
+    #[test]
+    fn work_is_linear_in_the_length_of_a_page() {
+        let counted = |page: &str| {
+            let mut counter = Counter::default();
+            feed(page, &mut counter).unwrap();
+            (counter.calls, counter.bytes)
+        };
+        for (before, part) in [
+            ("", "<"),
+            ("", "<div>"),
+            ("", "</div>"),
+            ("", "<table><tr><td>"),
+            ("<ul>", "<li><a href=x>x</a>"),
+            ("<pre>", "\n"),
+            ("", "&amp"),
+            ("", "&#x41;"),
+            ("", "&"),
+            ("<!--", "-"),
+            ("", "<!--x-->"),
+            ("", "\0"),
+            ("<script>", "<"),
+            ("<script>", "</scrip"),
+            ("<title>", "<"),
+            ("<a href='", "x"),
+            ("<", "x"),
+        ] {
+            let page = |repeats: usize| format!("{before}{}", part.repeat(repeats));
+            let (one, two) = (page(20_000), page(40_000));
+            let ((calls, bytes), (twice_calls, twice_bytes)) = (counted(&one), counted(&two));
+            assert!(
+                calls <= one.len() && bytes <= 3 * one.len(),
+                "{before} {part}: {calls} calls, {bytes} bytes"
+            );
+            // A few calls more or less come from where the pieces end.
+            assert!(
+                twice_calls <= 2 * calls + 16,
+                "{before} {part}: {calls} and {twice_calls} calls"
+            );
+            assert!(
+                twice_bytes <= 2 * bytes + 64,
+                "{before} {part}: {bytes} and {twice_bytes} bytes"
+            );
+        }
+    }
+
     #[test]
     fn what_is_long_but_no_endless_tag_is_read() {
         let spaces = " \n".repeat(MOST_ATTRIBUTES);

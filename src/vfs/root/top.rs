@@ -11,9 +11,7 @@ use url::Url;
 use crate::cache::Catalog;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
 use crate::origin::Client;
-use crate::source::{
-    Found, INDEX, LIBRARY, Library, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources,
-};
+use crate::source::{Found, INDEX, LIBRARY, Library, Listing, Name, Opened, Source, SourceError, SourceSpec, Sources};
 use crate::util::events;
 use crate::vfs::listing::stored;
 use crate::vfs::nodes::remote_file::known::Known;
