@@ -78,6 +78,13 @@ fn server(content: &Content) -> (Origin, String) {
     (origin, url)
 }
 
+/// How many files the index records as compared.
+fn number_of_verified(mount: &Mount) -> i64 {
+    let index = Connection::open(mount.cache().join("index.db")).expect("the index");
+    let sql = "SELECT count(verified) FROM cache_entries";
+    index.query_row(sql, [], |row| row.get(0)).expect("a row")
+}
+
 /// What the index records of a checked file.
 fn verified(mount: &Mount) -> Option<String> {
     let index = Connection::open(mount.cache().join("index.db")).expect("the index");
@@ -361,6 +368,39 @@ fn cache_verify_compares_with_published_hashes() {
     );
     assert!(!verify(&[std::ffi::OsStr::new("--repair")]).0);
     assert_eq!(verify(&[]), (true, expect(&all[1..])), "it was dropped");
+}
+
+/// A difference is reported and nothing more, because either file may be the older one.
+#[test]
+fn checksum_file_is_compared_and_not_enforced() {
+    let (good, stale) = (Content::noise(MIB, 50), Content::noise(MIB, 51));
+    let origin = Origin::start();
+    origin.add("/d/good", good.clone());
+    origin.add("/d/stale", stale.clone());
+    let sums = format!("{}  good\n{} *stale\n", digits(&good), digits(&good));
+    origin.add("/d/SHA256SUMS", sums.as_str());
+    let mut mount = Mount::of(&origin.url("/d/")).with("--attr-ttl", "1h").start();
+    assert_eq!(fs::read_dir(mount.root()).expect("to list").count(), 3);
+    assert!(
+        origin.log().all().data("/d/SHA256SUMS").is_empty(),
+        "a listing costs no request for it"
+    );
+    let sums = origin.url("/d/SHA256SUMS");
+    for _ in 0..2 {
+        assert_eq!(sha256(&mount.path("good")), sha256_of(&good));
+        assert_eq!(sha256(&mount.path("stale")), sha256_of(&stale));
+        mount.wait_for_event_with(events::CHECKSUM_DIFFERS, &sums, 1);
+        wait_until("both", || number_of_verified(&mount) == 2);
+        mount.remount();
+    }
+    assert_eq!(sha256(&mount.path("stale")), sha256_of(&stale));
+    assert_eq!(mount.events_with(events::CHECKSUM_DIFFERS, &origin.url("/d/stale")), 1);
+    assert_eq!(mount.events(events::HASH_MISMATCH), 0);
+    let gets = origin.log().all().gets("/d/SHA256SUMS").len();
+    assert_eq!(gets, 1, "one request for all files, over remounts too");
+    let mut command = fetchfs();
+    command.args(["cache", "verify", "--against-source", "--cache-dir"]);
+    assert_ne!(run(command.arg(mount.cache())).code, 0);
 }
 
 #[test]

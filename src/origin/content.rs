@@ -23,8 +23,19 @@ pub struct Content {
     alternates: Vec<Url>,
     /// What else the source publishes of it.
     published: Option<Arc<Published>>,
+    /// Files beside it that may have its hash.
+    checksum_files: Option<Arc<ChecksumFilesBeside>>,
     /// The size by the source. The first response with bytes gives the true one.
     pub size: ListedSize,
+}
+
+/// The files beside a file that may have its hash, by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChecksumFilesBeside {
+    /// The name of the file in its directory.
+    pub name: String,
+    /// Where they are, those with the stronger hashes first.
+    pub urls: Vec<Url>,
 }
 
 /// A file's size by its source.
@@ -55,6 +66,7 @@ impl Content {
             url,
             alternates: Vec::new(),
             published: None,
+            checksum_files: None,
             size,
         }
     }
@@ -82,6 +94,17 @@ impl Content {
     pub fn is_hashed(&self) -> bool {
         let published = self.published.as_ref();
         published.is_some_and(|published| published.pieces.is_some() || !published.hashes.is_empty())
+    }
+
+    /// Adds the files beside it that may have its hash.
+    pub(crate) fn with_checksum_files(mut self, beside: Option<ChecksumFilesBeside>) -> Content {
+        self.checksum_files = beside.map(Arc::new);
+        self
+    }
+
+    /// The files beside it that may have its hash. **What they say is not enforced**: they may be older than the file.
+    pub(crate) fn checksum_files(&self) -> Option<&ChecksumFilesBeside> {
+        self.checksum_files.as_deref()
     }
 
     /// Appends URLs at which the same file is, in order of preference.

@@ -10,6 +10,7 @@
 //! `version_aliases` compares versions by such requests, and `mirrors` knows other places; `client` asks for metadata,
 //! documents and ranges; `mirror_tier` and `logins` use the client.
 
+mod checksum_file;
 mod client;
 mod content;
 pub(crate) mod failures;
@@ -27,10 +28,12 @@ mod throttle;
 pub(crate) mod tier;
 mod version_aliases;
 
+pub(crate) use checksum_file::{hash_in, names_for};
 pub use client::Client;
 pub(crate) use client::answers::{Metadata, RangeAnswer};
 pub(crate) use client::as_directory;
 pub(crate) use client::document::{Document, DocumentRequest};
+pub(crate) use content::ChecksumFilesBeside;
 pub use content::{Content, ListedSize};
 pub(crate) use failures::failure_attribution::{FailureAttribution, FailureEvidence};
 pub(crate) use failures::health::{DownOrigin, Health, Permit};

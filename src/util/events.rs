@@ -142,6 +142,8 @@ events! {
     MIRROR_SKIPPED = "mirror_skipped";
     /// A mirror can't replace its source at the beginning of the mount.
     MIRROR_UNUSABLE = "mirror_unusable";
+    /// A checksum file says another hash of a file that is served.
+    CHECKSUM_DIFFERS = "checksum_differs";
     /// Bytes contradict a published hash, and are dropped.
     HASH_MISMATCH = "hash_mismatch";
     /// `--insecure`: certificates are not checked.

@@ -130,7 +130,10 @@ impl VersionStore {
             hash: content.hash().cloned(),
         };
         self.record_contents(&settled.cached_file, record);
-        self.record_contents(&settled.cached_file, published);
+        // What a checksum file says was recorded when it was read.
+        if content.hash().is_some() || content.checksum_files().is_none() {
+            self.record_contents(&settled.cached_file, published);
+        }
         Ok(settled)
     }
 

@@ -51,6 +51,8 @@ enum Stage {
     /// All chunks had this hash, when so many of them had been [lost](crate::cache::entry::chunk_bitmap::ChunkBitmap::losses).
     /// What is lost is fetched again, and may differ.
     Good { hash: Hash, losses: u64 },
+    /// No hash was found to compare them with, or one that is not enforced was.
+    Open { losses: u64 },
 }
 
 impl FileCheck {
@@ -88,7 +90,8 @@ impl FileCheck {
     }
 
     /// Begins a check, unless one is under way or the result is known. Returns false then.
-    pub(super) fn begin(&self, hash: &Hash, losses: u64) -> bool {
+    /// `hash` is the published one; without one, checksum files are asked.
+    pub(super) fn begin(&self, hash: Option<&Hash>, losses: u64) -> bool {
         let mut state = self.state.lock();
         let is_needed = match &state.stage {
             Stage::Unchecked => true,
@@ -96,7 +99,8 @@ impl FileCheck {
             Stage::Good {
                 hash: good,
                 losses: then,
-            } => good != hash || *then != losses,
+            } => *then != losses || hash.is_some_and(|hash| good != hash),
+            Stage::Open { losses: then } => *then != losses || hash.is_some(),
         };
         if is_needed {
             state.stage = Stage::UnderWay;
@@ -107,6 +111,11 @@ impl FileCheck {
     /// The check could not be carried out: it may begin again.
     pub(super) fn cancel(&self) {
         self.state.lock().stage = Stage::Unchecked;
+    }
+
+    /// Nothing follows from what was found.
+    pub(super) fn note_open(&self, losses: u64) {
+        self.state.lock().stage = Stage::Open { losses };
     }
 
     /// The bytes have this hash.
@@ -134,13 +143,15 @@ mod tests {
     fn result_lasts_until_a_chunk_is_lost() {
         let hash = |byte: u8| Hash::new(HashAlgorithm::Md5, &[byte; 16]).unwrap();
         let check = FileCheck::new(false);
-        assert!(check.begin(&hash(1), 0) && !check.begin(&hash(1), 0));
+        assert!(check.begin(Some(&hash(1)), 0) && !check.begin(Some(&hash(1)), 0));
         check.note_good(hash(1), 0);
-        assert!(check.is_good(&hash(1), 0) && !check.begin(&hash(1), 0));
+        assert!(check.is_good(&hash(1), 0) && !check.begin(Some(&hash(1)), 0));
         assert!(!check.is_good(&hash(2), 0) && !check.is_good(&hash(1), 2));
-        assert!(check.begin(&hash(1), 2));
+        assert!(check.begin(Some(&hash(1)), 2));
         check.cancel();
-        assert!(check.begin(&hash(1), 2));
+        assert!(check.begin(None, 2));
+        check.note_open(2);
+        assert!(!check.begin(None, 2) && check.begin(Some(&hash(1)), 2));
     }
 
     #[test]

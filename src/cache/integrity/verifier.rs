@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use url::Url;
 
+use super::checksum_files::ChecksumFiles;
 use super::file_check::Rejected;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::CachedFile;
@@ -39,6 +42,8 @@ pub(crate) struct Checks {
     queue: Mutex<Queue>,
     /// Notified when a file is queued, and at the end. Waited for under `queue`, so no wake-up is lost.
     changed: Condvar,
+    /// Notified at the end.
+    end: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +57,8 @@ struct Queue {
 struct Check {
     key: EntryKey,
     content: Content,
-    hash: Hash,
+    /// The published hash; `None` if checksum files may have one.
+    hash: Option<Hash>,
     /// The mark of the entry that queued it, which may have ended meanwhile.
     shown: Rejected,
 }
@@ -60,9 +66,10 @@ struct Check {
 impl Checks {
     /// Queues the check of a file, if its source publishes a hash, all of it is there, and the result is not known.
     pub(crate) fn consider(&self, entry: &CacheEntry, settled: &Settled) {
-        let Some(hash) = hash_to_check(&entry.content) else {
+        let (hash, content) = (hash_to_check(&entry.content), &entry.content);
+        if hash.is_none() && (content.checksum_files().is_none() || pieces_of(content).is_some()) {
             return;
-        };
+        }
         let file = &settled.cached_file;
         let is_complete = settled.memory.is_none() && !file.has_no_file() && file.presence.is_complete();
         if !is_complete || !file.check.begin(hash, file.presence.losses()) {
@@ -71,7 +78,7 @@ impl Checks {
         let check = Check {
             key: file.key.clone(),
             content: entry.content.clone(),
-            hash: hash.clone(),
+            hash: hash.cloned(),
             shown: settled.rejected.clone(),
         };
         self.add(check, file);
@@ -102,6 +109,11 @@ impl Checks {
         }
     }
 
+    /// Returns when the checks end.
+    pub(super) async fn ended(&self) {
+        self.end.notified().await;
+    }
+
     fn is_closed(&self) -> bool {
         self.queue.lock().is_closed
     }
@@ -123,7 +135,7 @@ impl VersionStore {
         let losses = file.presence.losses();
         if !file.check.is_good(hash, losses)
             && self.index.verified(&file.key).as_ref() == Some(hash)
-            && file.check.begin(hash, losses)
+            && file.check.begin(Some(hash), losses)
         {
             file.check.note_good(hash.clone(), losses);
         }
@@ -147,12 +159,13 @@ impl Verifier {
     ///
     /// # Errors
     /// If the system refuses a thread.
-    pub(crate) fn start(versions: Arc<VersionStore>, client: Client) -> io::Result<Verifier> {
+    pub(crate) fn start(versions: Arc<VersionStore>, client: Client, runtime: Handle) -> io::Result<Verifier> {
         let store = Arc::clone(&versions);
+        let mut beside = ChecksumFiles::new(client.clone(), runtime);
         let thread = std::thread::Builder::new().name("verifier".into()).spawn(move || {
             yield_to_others();
             while let Some(check) = store.checks.next() {
-                contained("verifying a file", || verify(&store, &client, check));
+                contained("verifying a file", || verify(&store, &client, &mut beside, check));
             }
         })?;
         Ok(Verifier {
@@ -166,6 +179,7 @@ impl Drop for Verifier {
     fn drop(&mut self) {
         self.versions.checks.queue.lock().is_closed = true;
         self.versions.checks.changed.notify_all();
+        self.versions.checks.end.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -184,13 +198,22 @@ fn yield_to_others() {
     }
 }
 
-fn verify(versions: &VersionStore, client: &Client, check: Check) {
+fn verify(versions: &VersionStore, client: &Client, beside: &mut ChecksumFiles, check: Check) {
     let open = versions.cached_files.get(&check.key);
     let open = open.or_else(|| versions.open_recorded(&versions.index.candidate(&check.key)?));
     // It is in use by another process, or gone. Opened again, it is considered again.
     let Some(file) = open else { return };
     let losses = file.presence.losses();
-    let computed = match hash_of(versions, &file, &check.hash) {
+    let (expected, at) = match &check.hash {
+        Some(hash) => (hash.clone(), None),
+        // Compared before, whatever the result was.
+        None if versions.index.verified(&file.key).is_some() => return file.check.note_open(losses),
+        None => match beside.hash_of(&check.content, &versions.checks) {
+            Some((hash, url)) => (hash, Some(url)),
+            None => return file.check.note_open(losses),
+        },
+    };
+    let computed = match hash_of(versions, &file, &expected) {
         Ok(computed) => computed.filter(|_| file.presence.losses() == losses),
         Err(error) => {
             // A reader that finds the same has the chunk fetched again.
@@ -201,7 +224,7 @@ fn verify(versions: &VersionStore, client: &Client, check: Check) {
     match computed {
         // Parts of it were evicted.
         None => file.check.cancel(),
-        Some(computed) if computed == check.hash => {
+        Some(computed) if computed == expected || at.is_some() => {
             let verified = |hash| Record::Verified {
                 key: check.key.clone(),
                 hash,
@@ -211,13 +234,31 @@ fn verify(versions: &VersionStore, client: &Client, check: Check) {
                 // An eviction may have been recorded before that.
                 versions.record_contents(&file, verified(None));
             }
-            return file.check.note_good(computed, losses);
+            let Some(at) = at else {
+                return file.check.note_good(computed, losses);
+            };
+            if computed != expected {
+                log::warn!(
+                    event = events::CHECKSUM_DIFFERS;
+                    "{}: its {} hash is {computed}, but {} says {expected}; one of them may be older, so the file is \
+                     served all the same",
+                    redact(check.content.url()),
+                    computed.algorithm,
+                    redact(&at)
+                );
+            }
+            let published = Record::Published {
+                key: check.key.clone(),
+                hash: Some(expected),
+            };
+            versions.record_contents(&file, published);
+            return file.check.note_open(losses);
         }
-        Some(computed) => reject(versions, client, &file, &check, &computed),
+        Some(computed) => reject(versions, client, &file, &check, &expected, &computed),
     }
     // It may have become complete again while this check was under way, and was not queued for that reason.
     let losses = file.presence.losses();
-    if file.presence.is_complete() && file.check.begin(&check.hash, losses) {
+    if file.presence.is_complete() && file.check.begin(check.hash.as_ref(), losses) {
         versions.checks.add(check, &file);
     }
 }
@@ -245,7 +286,14 @@ fn hash_of(versions: &VersionStore, file: &Arc<CachedFile>, like: &Hash) -> io::
 }
 
 /// Drops a file whose bytes contradict the published hash.
-fn reject(versions: &VersionStore, client: &Client, file: &Arc<CachedFile>, check: &Check, computed: &Hash) {
+fn reject(
+    versions: &VersionStore,
+    client: &Client,
+    file: &Arc<CachedFile>,
+    check: &Check,
+    expected: &Hash,
+    computed: &Hash,
+) {
     let content = &check.content;
     let mut all: Vec<&Url> = std::iter::once(content.url()).chain(content.alternates()).collect();
     all.dedup();
@@ -262,10 +310,9 @@ fn reject(versions: &VersionStore, client: &Client, file: &Arc<CachedFile>, chec
     };
     log::warn!(
         event = events::HASH_MISMATCH;
-        "{}: what {senders} sent has the {} hash {computed}, but {} is published; dropped from the cache{}",
+        "{}: what {senders} sent has the {} hash {computed}, but {expected} is published; dropped from the cache{}",
         redact(content.url()),
         computed.algorithm,
-        check.hash,
         match (left_out.len(), all.len()) {
             (0, _) => "",
             (left_out, all) if left_out >= all => ", and the file can't be read for ten minutes",

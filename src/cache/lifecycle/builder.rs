@@ -131,7 +131,11 @@ impl Cache {
     fn hold(&self, dir_lock: DirLock, config: &CacheConfig) -> Result<(), CacheError> {
         let evictor = Evictor::start(Arc::clone(self.versions()), closing(&self.idle_files));
         let _evictor = evictor.map_err(|error| no_thread(config, &error))?;
-        let verifier = Verifier::start(Arc::clone(self.versions()), self.downloader.client.clone());
+        let verifier = Verifier::start(
+            Arc::clone(self.versions()),
+            self.downloader.client.clone(),
+            self.downloader.runtime.clone(),
+        );
         let _verifier = verifier.map_err(|error| no_thread(config, &error))?;
         // A cache has one directory.
         let _ = self.occupied.set(OpenFolder {

@@ -10,10 +10,9 @@ use url::Url;
 use super::revalidator::Revalidator;
 use crate::cache::{CacheEntry, Held, Priority};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::ListedSize;
+use crate::origin::{ChecksumFilesBeside, Content, ListedSize, names_for};
 use crate::vfs::error::TreeError;
 use crate::vfs::nodes::changes::Changes;
-use crate::vfs::nodes::ino::Ino;
 use crate::vfs::nodes::node::Node;
 use crate::vfs::nodes::remote_file::RemoteFile;
 use crate::vfs::request::urgency::Urgency;
@@ -22,6 +21,9 @@ use crate::vfs::shared::Shared;
 /// Bytes that are fetched at the open of a version that replaced another. `tail -F` reads a file a second after
 /// opening it. By then the server may have the next version, and what is not cached can't be fetched any more.
 const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
+
+/// Maximum number of checksum files that are read for one file.
+const MOST_CHECKSUM_FILES: usize = 4;
 
 /// The files of a mount.
 pub(in crate::vfs) struct Files {
@@ -141,8 +143,8 @@ impl Files {
             return answer;
         }
         let entry = match self.current_version(node, file, urgency).await? {
-            Some(held) => self.entry_of_version(file, held).await?,
-            None => self.entry_by_listing(node.ino, file)?,
+            Some(held) => self.entry_of_version(node, file, held).await?,
+            None => self.entry_by_listing(node, file)?,
         };
         file.opened(&entry);
         if file.is_successor() && !self.shared.client.is_offline() && !self.shared.cache.is_disk_failing() {
@@ -208,14 +210,36 @@ impl Files {
         Ok(Some(revalidator.held(url, known).await?))
     }
 
-    async fn entry_of_version(&self, file: &RemoteFile, held: Held) -> Result<Arc<CacheEntry>, TreeError> {
+    /// What is known of a file's content, with the files beside it that may have its hash.
+    fn content(&self, node: &Node, file: &RemoteFile) -> Content {
+        let content = self.revalidator.content(file);
+        if content.is_hashed() {
+            return content;
+        }
+        content.with_checksum_files(self.checksum_files(node))
+    }
+
+    /// The checksum files in a file's directory, by names of the listing that is known.
+    fn checksum_files(&self, node: &Node) -> Option<ChecksumFilesBeside> {
+        let parent = self.shared.nodes.get(node.parent)?;
+        let names = parent.last_known()?;
+        let own = names.position(node.ino)?;
+        let name = names.name(own).to_str()?.to_owned();
+        let entries = names.listed.entries();
+        let found = names_for(&name).filter_map(|name| names.listed.find(name.as_ref()));
+        let files = found.filter(|&at| at != own && !entries.is_directory(at));
+        let urls: Vec<Url> = files.take(MOST_CHECKSUM_FILES).map(|at| entries.url(at)).collect();
+        (!urls.is_empty()).then_some(ChecksumFilesBeside { name, urls })
+    }
+
+    async fn entry_of_version(&self, node: &Node, file: &RemoteFile, held: Held) -> Result<Arc<CacheEntry>, TreeError> {
         if !file.admits(&held.version) {
             return Err(TreeError::Changed);
         }
         if let Some(entry) = file.live_entry() {
             return Ok(entry);
         }
-        let content = self.revalidator.content(file);
+        let content = self.content(node, file);
         let origin = self.origin_of(content.url())?;
         let opened = self
             .shared
@@ -224,11 +248,11 @@ impl Files {
         Ok(opened.await??)
     }
 
-    fn entry_by_listing(&self, ino: Ino, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
-        let mut content = self.revalidator.content(file);
+    fn entry_by_listing(&self, node: &Node, file: &RemoteFile) -> Result<Arc<CacheEntry>, TreeError> {
+        let mut content = self.content(node, file);
         // The origin may have given another size since the listing.
         content.size = ListedSize::Exact(file.shown_size());
-        let changed = Arc::clone(&self.shared.attributes_changed);
+        let (changed, ino) = (Arc::clone(&self.shared.attributes_changed), node.ino);
         let on_resize = Box::new(move || changed(ino));
         let origin = self.origin_of(content.url())?;
         Ok(self.shared.cache.unsettled(content, origin, on_resize))
