@@ -310,7 +310,7 @@ fn each_source_at_a_server_has_its_own_login() {
         url = "{}"
         at = "ben"
         login = "ben"
-        password_file = "of-ben"
+        password_command = "echo 2; echo more"
         header = ["@headers"]
         [[source]]
         url = "{}"
@@ -321,7 +321,6 @@ fn each_source_at_a_server_has_its_own_login() {
         origin.url("/ben/"),
         origin.url("/all/")
     ));
-    library.add("of-ben", "2\n");
     library.add("headers", "Authorization: Basic YmVuOjI=\n");
     let mount = library.mount();
     for user in ["ann", "ben", "all"] {
@@ -349,7 +348,7 @@ fn reload_takes_a_changed_file_over_and_open_files_go_on() {
             origin.url(&format!("/{at}/"))
         )
     };
-    let stays = || "attr_ttl = 0\n".to_owned() + &source("stays", "");
+    let stays = || "attr_ttl = \"1h\"\n".to_owned() + &source("stays", "");
     let library = Library::new(&(stays() + &source("goes", "") + &source("guarded", "")));
     let mount = library.mount();
     assert_eq!(errno_of(fs::read_dir(mount.path("guarded"))), libc::EACCES);

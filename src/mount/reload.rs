@@ -5,6 +5,7 @@
 //! - Requests that begin later have the new options.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -12,11 +13,14 @@ use tokio::runtime::Handle;
 use crate::config::{LibraryFile, mount_command};
 use crate::control::protocol::Reloaded;
 use crate::origin::Client;
-use crate::source::Library;
 use crate::source::library::Change;
+use crate::source::{LIBRARY, Library};
 use crate::util::events;
 use crate::util::plural::count;
 use crate::vfs::Tree;
+
+/// How long a reload waits for the names in places.
+const SHOWN: Duration = Duration::from_secs(1);
 
 /// Reads the file of a mounted library again.
 pub(super) struct Reloader {
@@ -72,6 +76,26 @@ impl Reloader {
         outcome
     }
 
+    /// Shows the new names in places, so that the kernel drops those that are gone. Returns after [`SHOWN`] at the latest:
+    /// where a server has to be asked, that goes on.
+    fn show_places(&self) {
+        let places = self.tree.directories(|url| url.scheme() == LIBRARY);
+        let refreshing: Vec<_> = places
+            .into_iter()
+            .map(|place| {
+                let tree = Arc::clone(&self.tree);
+                // A failure is reported when a program looks there.
+                self.runtime.spawn(async move { tree.refresh_now(&place).await.ok() })
+            })
+            .collect();
+        let all = async {
+            for task in refreshing {
+                let _ = task.await;
+            }
+        };
+        let _ = self.runtime.block_on(async { tokio::time::timeout(SHOWN, all).await });
+    }
+
     fn take_over(&self) -> Result<Reloaded, String> {
         let loaded = self.file.load().map_err(|error| error.to_string())?;
         let of_mount = self.file.flags(&mount_command()).map_err(|error| error.to_string())?;
@@ -84,6 +108,7 @@ impl Reloader {
             changed,
         } = self.library.replace(&loaded);
         self.tree.refresh();
+        self.show_places();
         let library = Arc::clone(&self.library);
         self.runtime.spawn(async move { library.find_out().await });
         Ok(Reloaded {

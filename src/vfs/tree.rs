@@ -145,6 +145,13 @@ impl Tree {
         drop(self.shared.nodes.table.forget(ino, references));
     }
 
+    /// The directories that the kernel or this process refers to, by their URLs.
+    pub(crate) fn directories(&self, is_wanted: impl Fn(&Url) -> bool) -> Vec<Arc<Node>> {
+        let mut nodes = self.shared.nodes.table.all();
+        nodes.retain(|node| node.is_directory() && node.url().is_some_and(|url| is_wanted(&url)));
+        nodes
+    }
+
     /// Marks every listing as stale, so that the next look-up fetches it again.
     pub(crate) fn refresh(&self) {
         self.sources.expire();

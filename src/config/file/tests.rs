@@ -293,4 +293,15 @@ proptest! {
     fn nothing_that_can_be_written_panics(text in "(header|netrc|retries|umask|\"http://h/\"|[a-z_=\\[\\]:/# é'\"\n0-9.-]){0,30}") {
         let _ = flags(&text, &[], "http://h/");
     }
+
+    #[test]
+    fn every_mistake_in_a_library_has_its_place(
+        text in "(\\[\\[source\\]\\]\n|url = \"http://h/\"\n|at = |include = |retries|[a-z_=\\[\\]:/# é'\"\n0-9.-]){0,30}",
+    ) {
+        let source = clap::Command::new("source").arg(clap::Arg::new("url").long("url"));
+        let content = toml_form::read(&mount_command(), &text, Form::Library(&source));
+        let lines = text.lines().count().max(1) + 1;
+        prop_assert!(content.faults.iter().all(|fault| (1..=lines).contains(&fault.place.line)));
+        prop_assert!(content.faults.is_sorted_by_key(|fault| (fault.place.line, fault.place.column)));
+    }
 }
