@@ -5,6 +5,7 @@ use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fetchfs::internals::events;
 use nix::sys::signal::Signal;
@@ -446,6 +447,33 @@ fn example_library_has_no_mistake() {
         .succeeded()
         .out;
     assert!(said.starts_with("a library of 6 sources\n"), "{said}");
+}
+
+#[test]
+fn source_has_its_own_rate_and_connections() {
+    let (origin, size) = (Origin::start(), 3_000_000);
+    origin.add("/slow/f", Content::noise(size, 1));
+    origin.add("/fast/f", Content::noise(size, 2));
+    let source = |at: &str, more: &str| {
+        format!(
+            "[[source]]\nurl = \"{}\"\nat = \"{at}\"\n{more}",
+            origin.url(&format!("/{at}/"))
+        )
+    };
+    let text = source("slow", "bwlimit = \"1MB\"\nmax_connections = 2\n") + &source("fast", "");
+    let mount = Library::new(&text).mount();
+    assert_eq!(
+        fs::read(mount.path("fast/f")).expect("to read"),
+        Content::noise(size, 2).whole()
+    );
+    let begun = Instant::now();
+    assert_eq!(
+        fs::read(mount.path("slow/f")).expect("to read"),
+        Content::noise(size, 1).whole()
+    );
+    // The last pieces are not waited for.
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(origin.log().all().max_in_flight() <= 2);
 }
 
 #[test]

@@ -32,12 +32,13 @@ use crate::source::library::{LibraryConfig, MemberConfig};
 const EXTENSION: &str = ".toml";
 
 /// The options of `fetchfs mount` that a source may have, by their flags.
-const OF_SOURCES: [&str; 31] = [
+const OF_SOURCES: [&str; 32] = [
     "attr-ttl",
     "bearer-token",
     "bearer-token-command",
     "bearer-token-file",
     "bind-address",
+    "bwlimit",
     "ca-cert",
     "client-cert",
     "client-key",
@@ -78,6 +79,9 @@ const OF_ONE_SOURCE: [&str; 9] = [
     "password-file",
     "type",
 ];
+
+/// The option that means something else for the whole mount: the sum over all sources.
+const OF_BOTH: &str = "bwlimit";
 
 /// The options that only a source of a library has.
 #[derive(Args)]
@@ -371,12 +375,14 @@ impl Base<'_> {
         let command = mount_command();
         let mut flags = Flags::default();
         for entry in self.file.config_file.entries_for(&command, &self.file.given, &spec) {
+            if entry.name != OF_BOTH || entry.is_for_some() {
+                flags.add(&command, &entry.name, &entry.flags);
+            }
+        }
+        for entry in self.of_file.iter().filter(|entry| entry.name != OF_BOTH) {
             flags.add(&command, &entry.name, &entry.flags);
         }
-        for entry in self.of_file {
-            flags.add(&command, &entry.name, &entry.flags);
-        }
-        for (name, values) in self.for_all {
+        for (name, values) in self.for_all.iter().filter(|(name, _)| name != OF_BOTH) {
             flags.add(&command, name, values);
         }
         for entry in &table.entries {

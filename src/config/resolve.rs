@@ -185,6 +185,7 @@ pub(super) fn source_settings(args: MountArgs, source: &SourceSpec) -> Result<So
     };
     let http = HttpConfig {
         max_connections: args.max_connections.into(),
+        bwlimit: args.bwlimit.filter(|&rate| rate > 0),
         ..args.network.resolve(sources)?
     };
     Ok(SourceSettings {

@@ -49,6 +49,8 @@ pub struct HttpConfig {
     /// If true, every request fails with [`HttpErrorKind::Offline`](super::HttpErrorKind::Offline) instead of being
     /// sent. Default: false.
     pub offline: bool,
+    /// Maximum bytes per second of files, for a source of a library. Default: no limit but the mount's.
+    pub bwlimit: Option<u64>,
     /// The User-Agent header. Default: `fetchfs/` and the version.
     pub user_agent: String,
     /// The local address of connections. Default: the system's choice.
@@ -143,6 +145,7 @@ impl Default for HttpConfig {
             max_page: 256 << 20,
             max_redirects: 10,
             offline: false,
+            bwlimit: None,
             user_agent: concat!("fetchfs/", env!("CARGO_PKG_VERSION")).to_owned(),
             bind_address: None,
             proxy: ProxyChoice::default(),

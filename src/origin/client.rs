@@ -159,6 +159,11 @@ impl Client {
         self.transport().sites().may_use_a_proxy()
     }
 
+    /// Returns true if bodies of some sources come at a limited rate.
+    pub(crate) fn has_rates(&self) -> bool {
+        self.transport().sites().has_rates()
+    }
+
     /// Returns true if requests to this URL's origin carry a login or a token.
     pub fn logs_in_at(&self, url: &Url) -> bool {
         self.transport().site(url).access.logs_in_at(url)

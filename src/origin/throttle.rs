@@ -44,8 +44,9 @@ impl Throttle {
         }
     }
 
-    /// Reserves the next stretch of the line; returns when it may be used, if that is in the future.
-    fn reserve(&self, bytes: usize) -> Option<Instant> {
+    /// Reserves the next stretch of the line; returns when it may be used, if that is in the future. For callers that wait
+    /// before their next piece instead.
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Instant> {
         let cost = cost(bytes, self.rate?);
         let now = Instant::now();
         let mut paid_until = self.paid_until.lock();

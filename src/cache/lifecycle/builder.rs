@@ -89,6 +89,7 @@ impl Cache {
         let writers = file_writer::start(&cache_dir).map_err(|error| no_thread(&config, &error))?;
         let is_online = !client.is_offline();
         let idle_files = Arc::<IdleFiles>::default();
+        let is_throttled = config.bandwidth.is_some() || client.has_rates();
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
@@ -103,7 +104,7 @@ impl Cache {
             fetches_per_origin: config.max_connections,
             fetch_len: FETCH_LEN,
             split_distance: SPLIT_DISTANCE,
-            is_throttled: config.bandwidth.is_some(),
+            is_throttled,
         };
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());

@@ -45,6 +45,13 @@ pub(in crate::config) struct Entry {
     pub(in crate::config) flags: Vec<String>,
 }
 
+impl Entry {
+    /// Whether it is for some sources only.
+    pub(in crate::config) fn is_for_some(&self) -> bool {
+        self.section.is_some()
+    }
+}
+
 /// One source of a library.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub(in crate::config) struct SourceTable {

@@ -91,7 +91,9 @@ impl Client {
         if !request.accepts.contains(&answer.head.status) {
             return Err(answer.refused().await);
         }
-        let HttpResponse { url, head, response } = answer;
+        let HttpResponse {
+            url, head, response, ..
+        } = answer;
         let shown = redact(&url);
         let fail = |kind| HttpError {
             kind,

@@ -6,14 +6,15 @@
 //! The stall detector is here too. The read timeout of `reqwest` keeps running while the caller is busy (throttled, or
 //! writing), so that it would count our own pause as the server's.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::exchange::Response;
 use crate::http::{HttpError, HttpErrorKind, Origin, RedactedUrl, error::classify};
+use crate::origin::throttle::Throttle;
 
 /// Time without data in the middle of a body after which the connection is suspected first: the missing bytes are
 /// requested on a new one. A second stall at the same offset counts as the server's, and lasts until the timeout.
@@ -42,6 +43,10 @@ pub struct Body {
     trusted_for: u64,
     /// The requested URL, redacted for messages.
     url: RedactedUrl,
+    /// The rate of the source, if it has one of its own.
+    throttle: Option<Arc<Throttle>>,
+    /// When the next bytes may be read.
+    due_at: Option<Instant>,
 }
 
 impl fmt::Debug for Body {
@@ -72,7 +77,15 @@ impl Body {
             gives_way: false,
             trusted_for: 0,
             url,
+            throttle: None,
+            due_at: None,
         }
+    }
+
+    /// Keeps to this rate, together with all other bodies that do.
+    pub(super) fn throttled_by(mut self, throttle: Option<Arc<Throttle>>) -> Body {
+        self.throttle = throttle;
+        self
     }
 
     /// From now on the connection may be given up, for another request or after a stall: [`HttpErrorKind::AskAgain`].
@@ -141,6 +154,11 @@ impl Body {
             self.due = self.due.map(|due| due.saturating_sub(piece.len() as u64));
             return Ok(Some(piece));
         }
+        // Before the read, because the bytes of a read must not be lost when the caller gives up.
+        if let Some(due_at) = self.due_at {
+            sleep_until(due_at).await;
+            self.due_at = None;
+        }
         loop {
             let piece = match self.read().await {
                 Err(kind) => return Err(self.error(kind)),
@@ -165,6 +183,10 @@ impl Body {
             }
             if !piece.is_empty() {
                 self.trusted_for = self.trusted_for.saturating_sub(piece.len() as u64);
+                self.due_at = self
+                    .throttle
+                    .as_ref()
+                    .and_then(|throttle| throttle.reserve(piece.len()));
                 return Ok(Some(piece));
             }
         }

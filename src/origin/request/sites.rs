@@ -13,6 +13,7 @@ use url::Url;
 use crate::http::{
     CookieJar, HttpConfig, Origin, SetupError, SiteConfig, auth::Access, connect::setup::Connections, tag::untagged,
 };
+use crate::origin::throttle::Throttle;
 
 /// The settings of the mount, or of one source.
 pub(crate) struct Site {
@@ -21,6 +22,8 @@ pub(crate) struct Site {
     pub(crate) connections: Arc<Connections>,
     /// Sessions are those of a login, so each source has its own.
     pub(crate) cookies: CookieJar,
+    /// The rate of the source.
+    pub(crate) throttle: Option<Arc<Throttle>>,
     /// The source's URL as the user has written it; `None` for the mount.
     source: Option<Url>,
     /// Where the source and its mirrors are. Locked for the moment of a look-up or a change.
@@ -62,6 +65,7 @@ impl Site {
                     .filter_map(|(url, is_mirror)| Place::of(url, is_mirror))
                     .collect(),
             ),
+            throttle: config.bwlimit.map(|rate| Arc::new(Throttle::new(Some(rate)))),
             connections,
             source,
             config,
@@ -192,6 +196,11 @@ impl Sites {
         let there = self.of_sources.iter().filter(|site| site.is_at(origin));
         let least = there.map(|site| site.config.max_connections).min();
         least.unwrap_or(self.own.config.max_connections)
+    }
+
+    /// Whether a source has a rate of its own.
+    pub(crate) fn has_rates(&self) -> bool {
+        self.of_sources.iter().any(|site| site.throttle.is_some())
     }
 
     /// Whether any of them may use a proxy.

@@ -42,6 +42,7 @@ use crate::{
         },
         local::LocalDirectories,
         per_origin::PerOrigin,
+        throttle::Throttle,
     },
 };
 
@@ -98,6 +99,8 @@ pub(crate) struct HttpResponse {
     pub head: AnswerHead,
     /// The response itself, its body unread.
     pub response: Response,
+    /// The rate of the source that was asked for, if it has one of its own.
+    pub throttle: Option<Arc<Throttle>>,
 }
 
 impl HttpResponse {
@@ -186,6 +189,7 @@ impl Transport {
             self.config.timeout,
             redact(&answer.url),
         )
+        .throttled_by(answer.throttle)
     }
 
     /// Sends a request to one URL, with the settings `site` or those of the source that is there.
@@ -200,6 +204,7 @@ impl Transport {
             kind,
             url: redact(&url),
         };
+        let throttle = site.throttle.clone();
         let site = &self.sites().of_hop(site, &url);
         let _under_way = self.healths.of_url(&url).asks();
         if is_local(&url) {
@@ -207,7 +212,12 @@ impl Transport {
             let answer = self.local.answer(&request.method, &request.headers, &url, timeout);
             let (head, response) = answer.await.map_err(fail)?;
             let response = Response::of_this_machine(response);
-            return Ok(HttpResponse { url, head, response });
+            return Ok(HttpResponse {
+                url,
+                head,
+                response,
+                throttle,
+            });
         }
         let mut renewals = 0;
         loop {
@@ -225,7 +235,12 @@ impl Transport {
                 continue;
             }
             let head = AnswerHead::of(response.status().as_u16(), response.headers(), SystemTime::now());
-            return Ok(HttpResponse { url, head, response });
+            return Ok(HttpResponse {
+                url,
+                head,
+                response,
+                throttle,
+            });
         }
     }
 
