@@ -5,6 +5,7 @@
 //!
 //! The tests need /dev/fuse, and the web servers that they name (`scripts/install-deps.sh test`).
 
+mod absent_names;
 mod access;
 mod access_patterns;
 mod cache;
@@ -52,6 +53,7 @@ mod real_servers;
 mod refreshing;
 mod responses;
 mod retries;
+mod revalidation;
 mod s3;
 mod scheduling;
 mod security;

@@ -215,7 +215,7 @@ impl Filesystem for FetchFs {
                 Err(errno) => return reply.error(errno),
             };
             if let Some(found) = self.shared.tree.lookup_now(&parent, name) {
-                return self.shared.reply_entry(reply, found);
+                return self.shared.reply_entry(reply, &parent, found);
             }
             let (shared, name, requester) = (Arc::clone(&self.shared), name.to_owned(), Requester::of(request));
             self.runtime.spawn(async move {
@@ -223,7 +223,7 @@ impl Filesystem for FetchFs {
                 if let Ok(node) = &found {
                     shared.refresh_dates(node);
                 }
-                shared.reply_entry(reply, found);
+                shared.reply_entry(reply, &parent, found);
             });
         });
     }

@@ -59,9 +59,14 @@ impl Shared {
         }
     }
 
-    /// Replies to a look-up and counts the kernel's reference to the node.
-    pub(super) fn reply_entry(&self, reply: ReplyEntry, found: Result<Arc<Node>, TreeError>) {
+    /// Replies to a look-up in a directory and counts the kernel's reference to the node.
+    pub(super) fn reply_entry(&self, reply: ReplyEntry, directory: &Node, found: Result<Arc<Node>, TreeError>) {
         match found {
+            Err(TreeError::NotFound) => match self.tree.absent_for(directory) {
+                Duration::ZERO => reply.error(Errno::ENOENT),
+                // Without an inode, it is ENOENT that the kernel keeps (`fuse_lookup_name` in the kernel's fs/fuse/dir.c).
+                ttl => reply.entry(&ttl, &self.ownership.attr(&Attributes::ABSENT), Generation(0)),
+            },
             Ok(node) => {
                 let attributes = node.attributes();
                 self.tree.refer(&node);

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::name_index::NameIndex;
 use super::{EntityTag, Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
+use crate::http::Validator;
 
 /// More names than the limit allows.
 #[derive(Debug, PartialEq, Eq)]
@@ -168,6 +169,7 @@ impl ListingBuilder {
             modified,
             is_marked: true,
             has_external: false,
+            validator: Validator::None,
         }
     }
 }

@@ -49,6 +49,7 @@ use std::time::{Duration, SystemTime};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::http::Validator;
 pub(crate) use crate::origin::{ListedSize, Published};
 use crate::origin::{Metadata, as_directory};
 pub(crate) use asked::Asked;
@@ -154,6 +155,19 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// [`SourceErrorKind::NotFound`] only if it says that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>>;
 
+    /// [`Self::list`] at the directory's own URL, unless the server says that its listing is still the one with the
+    /// validator `known`: then `None`. A kind without validators lists.
+    ///
+    /// # Errors
+    /// As for [`Self::list`].
+    fn list_if_changed<'a>(
+        &'a self,
+        directory: &'a Url,
+        _known: &'a Validator,
+    ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
+        Box::pin(async move { self.list(directory, directory).await.map(Some) })
+    }
+
     /// The listing of a directory, if the source knows it without a request and it still counts as fresh.
     fn list_now(&self, _directory: &Url) -> Option<Result<Listing, SourceError>> {
         None
@@ -233,6 +247,8 @@ pub struct Listing {
     pub is_marked: bool,
     /// True if an entry is there only because of [`ListingConfig::external_links`].
     pub has_external: bool,
+    /// By which the server can tell later whether the listing has changed ([`Source::list_if_changed`]).
+    pub validator: Validator,
 }
 
 impl Listing {

@@ -178,6 +178,8 @@ events! {
     DIRECTORY_WITHOUT_SLASH = "directory_without_slash";
     /// The server has a file for any name, so only listed names exist.
     UNLISTED_NAMES_OFF = "unlisted_names_off";
+    /// A listing changed without its validator, so that of its server's listings are ignored.
+    VALIDATORS_IGNORED = "validators_ignored";
     /// The server's name for a single file is unknown. It is named by its URL.
     NAME_UNKNOWN = "name_unknown";
     /// A file's size and date can't be updated. The cached ones are used.

@@ -15,8 +15,8 @@ use url::Url;
 use super::nodes::ino::ROOT;
 use super::*;
 use crate::cache::{Cache, CacheConfig};
-use crate::http::HttpConfig;
 use crate::http::testing::{Reply, Server, says};
+use crate::http::{HttpConfig, Validator};
 use crate::origin::{Client, MirrorTier};
 use crate::source::{
     Asked, BoxFuture, Entries, Entry, EntryKind, Found, LeftOut, ListedSize, ListedTime, Listing, Name, Published,
@@ -101,6 +101,7 @@ impl Source for InMemory {
                 modified: None,
                 is_marked: true,
                 has_external: true,
+                validator: Validator::None,
             })
         })
     }

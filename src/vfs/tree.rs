@@ -89,10 +89,7 @@ impl Tree {
             runtime,
         });
         let listing_cache = Arc::new(ListingCache::new(Arc::clone(&shared), most_names));
-        let listings = Arc::new(Listings {
-            shared: Arc::clone(&shared),
-            listing_cache: Arc::clone(&listing_cache),
-        });
+        let listings = Arc::new(Listings::new(Arc::clone(&shared), Arc::clone(&listing_cache)));
         let revalidator = Arc::new(Revalidator {
             shared: Arc::clone(&shared),
         });
@@ -233,6 +230,11 @@ impl Tree {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// How long the kernel may keep that a look-up in this directory has found nothing.
+    pub(crate) fn absent_for(&self, directory: &Node) -> Duration {
+        directory.directory().map_or(Duration::ZERO, Directory::absent_for)
     }
 
     /// Resolves a path from the root, one [`Self::lookup`] a name. Returns the last name's node and its parent

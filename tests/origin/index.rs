@@ -1,6 +1,7 @@
 //! Index pages, as real servers write them.
 
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::encode_path;
 use super::tree::File;
@@ -12,6 +13,30 @@ pub enum IndexStyle {
     Nginx,
     /// Python's http.server: names only.
     NamesOnly,
+}
+
+/// The entity tags of index pages, with which the server answers 304.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageTags {
+    /// Pages have none.
+    None,
+    /// A tag of the whole page.
+    OfPage,
+    /// A tag of the names alone, as one of the directory's date is.
+    OfNames,
+}
+
+impl PageTags {
+    /// The ETag header's value for this page.
+    pub(super) fn of(self, page: &str, children: &[(String, Option<File>)]) -> Option<String> {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            PageTags::None => return None,
+            PageTags::OfPage => page.hash(&mut hasher),
+            PageTags::OfNames => children.iter().for_each(|(name, _)| name.hash(&mut hasher)),
+        }
+        Some(format!("\"{:x}\"", hasher.finish()))
+    }
 }
 
 /// nginx truncates longer names in the text of the page, but not in the link.

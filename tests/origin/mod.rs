@@ -41,7 +41,7 @@ pub use content::Content;
 pub use delivery::Framing;
 pub use faults::{Crowd, Fault};
 pub use gate::Gate;
-pub use index::IndexStyle;
+pub use index::{IndexStyle, PageTags};
 pub use log::{End, Requests};
 pub use tree::Validators;
 
@@ -128,6 +128,11 @@ impl Origin {
     /// Sets the form of index pages.
     pub fn set_index_style(&self, style: IndexStyle) {
         self.site.tree.set_index_style(style);
+    }
+
+    /// Sets which entity tags index pages have.
+    pub fn set_page_tags(&self, page_tags: PageTags) {
+        self.site.tree.set_page_tags(page_tags);
     }
 
     /// Starts the definition of a fault for requests for `path`.

@@ -19,9 +19,18 @@ pub(super) fn answer(request: &Request, tree: &Tree) -> Answer {
         Some(Node::Directory(..)) if !request.path.ends_with('/') => {
             Answer::text(301, "Moved Permanently").with("Location", super::encode_path(&request.path) + "/")
         }
-        Some(Node::Directory(children, style)) => {
+        Some(Node::Directory(children, style, tags)) => {
             let page = index::page(style, request.path.trim_end_matches('/'), &children);
-            Answer::new(200, page.as_str().into()).with("Content-Type", "text/html; charset=utf-8")
+            let tag = tags.of(&page, &children);
+            let answer = if tag.is_some() && request.header("if-none-match") == tag.as_deref() {
+                Answer::new(304, Vec::new().into())
+            } else {
+                Answer::new(200, page.as_str().into()).with("Content-Type", "text/html; charset=utf-8")
+            };
+            match tag {
+                Some(tag) => answer.with("ETag", tag),
+                None => answer,
+            }
         }
         Some(Node::File(file)) => file_answer(request, &file),
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use super::content::Content;
-use super::index::IndexStyle;
+use super::index::{IndexStyle, PageTags};
 
 /// The date of every first version (2024-01-01 00:00:00 UTC). Each further version is a day younger.
 const FIRST_VERSION: Duration = Duration::from_secs(1_704_067_200);
@@ -55,7 +55,7 @@ impl File {
 pub(super) enum Node {
     File(File),
     /// The children: name, and the file unless it is a directory.
-    Directory(Vec<(String, Option<File>)>, IndexStyle),
+    Directory(Vec<(String, Option<File>)>, IndexStyle, PageTags),
 }
 
 /// All files and directories. Paths begin with `/`; those of directories do not end in one, and the root is empty.
@@ -70,6 +70,7 @@ struct Inner {
     /// Paths that index pages omit.
     hidden: BTreeSet<String>,
     style: IndexStyle,
+    page_tags: PageTags,
     /// Versions made so far, over all files: an ETag is never used again.
     versions: u32,
 }
@@ -82,6 +83,7 @@ impl Tree {
             directories,
             hidden: BTreeSet::new(),
             style: IndexStyle::Nginx,
+            page_tags: PageTags::None,
             versions: 0,
         };
         Tree {
@@ -140,6 +142,10 @@ impl Tree {
         self.lock().style = style;
     }
 
+    pub fn set_page_tags(&self, page_tags: PageTags) {
+        self.lock().page_tags = page_tags;
+    }
+
     pub fn modified(&self, path: &str) -> SystemTime {
         self.lock()
             .files
@@ -158,7 +164,7 @@ impl Tree {
         inner
             .directories
             .contains(directory)
-            .then(|| Node::Directory(inner.children(directory), inner.style))
+            .then(|| Node::Directory(inner.children(directory), inner.style, inner.page_tags))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -3,29 +3,47 @@
 //! A source says in a [`DocumentRequest`] what it sends and which statuses it can use. A document has at most
 //! [`HttpConfig::max_page`](crate::http::HttpConfig::max_page) bytes. **One large document is held at a time**, to bound
 //! memory.
+//!
+//! A request may name the validator of a document that is known. The server then sends the document only if it has
+//! another one now, and else 304.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use reqwest::{Method, header::HeaderMap};
+use reqwest::{
+    Method,
+    header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH},
+};
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::Client;
 use crate::http::{
-    HttpError, HttpErrorKind, redact,
+    HttpError, HttpErrorKind, Validator, redact,
     response::{
         coding::{Unpacking, unpack},
-        head::excerpt,
+        head::{AnswerHead, excerpt},
+        version::parse_date,
     },
 };
 use crate::origin::request::{
     body::Body,
     transport::{HttpRequest, HttpResponse},
 };
+use crate::util::clock;
 
 /// Size in bytes from which a document counts as large: an index of some 30,000 names.
 pub(super) const LARGE: u64 = 4 << 20;
+
+/// The status of a document that is the known one.
+const NOT_MODIFIED: u16 = 304;
+
+/// Least age of a Last-Modified at the time of the response. A younger one proves nothing: the document may change once
+/// more within the same second (RFC 9110 §8.8.2.2), and clocks may differ by one.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// A request for a document.
 #[derive(Debug, Clone)]
@@ -38,6 +56,8 @@ pub(crate) struct DocumentRequest {
     pub body: Bytes,
     /// The statuses that answer the request. Any other is an error.
     pub accepts: &'static [u16],
+    /// The validator of the document that is known; the request is for another one.
+    pub unless: Validator,
 }
 
 impl Default for DocumentRequest {
@@ -48,6 +68,7 @@ impl Default for DocumentRequest {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             accepts: &[200],
+            unless: Validator::None,
         }
     }
 }
@@ -67,10 +88,51 @@ pub(crate) struct Document {
     pub charset: Option<String>,
     /// Last-Modified.
     pub modified: Option<SystemTime>,
+    /// The validator for [`DocumentRequest::unless`].
+    pub validator: Validator,
     /// Unpacked if the server compressed it.
     pub body: Vec<u8>,
     /// The permit that keeps other large documents from being held at the same time.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Document {
+    /// Returns true if the document is that of [`DocumentRequest::unless`]; it was not sent again.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.status == NOT_MODIFIED
+    }
+}
+
+/// The header that makes a request one for another document than this; `None` if the validator has no form for that.
+fn precondition(known: &Validator) -> Option<(HeaderName, HeaderValue)> {
+    let (name, text) = match known {
+        Validator::Strong(tag) | Validator::Weak(tag) if is_entity_tag(tag) => (IF_NONE_MATCH, tag),
+        Validator::Dated(date) if parse_date(date).is_some() => (IF_MODIFIED_SINCE, date),
+        _ => return None,
+    };
+    // Each character stands for a byte of the header.
+    let bytes: Option<Vec<u8>> = text.chars().map(|character| u8::try_from(character).ok()).collect();
+    Some((name, HeaderValue::from_bytes(&bytes?).ok()?))
+}
+
+/// Returns true for one tag in quotes (RFC 9110 §8.8.3). Anything else could match by chance.
+fn is_entity_tag(text: &str) -> bool {
+    let quoted = text.strip_prefix("W/").unwrap_or(text);
+    let tag = quoted.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    tag.is_some_and(|tag| !tag.is_empty() && !tag.contains('"'))
+}
+
+/// The validator of a document by the head of its response, which came at `now` or at the time in its `Date`.
+fn validator_of(head: &AnswerHead, date: Option<SystemTime>, now: SystemTime) -> Validator {
+    let validator = head.validator();
+    if precondition(&validator).is_none() {
+        return Validator::None;
+    }
+    let is_settled = |modified: SystemTime| modified + SETTLED <= date.unwrap_or(now);
+    match validator {
+        Validator::Dated(text) if !parse_date(&text).is_some_and(is_settled) => Validator::None,
+        validator => validator,
+    }
 }
 
 impl Client {
@@ -82,13 +144,17 @@ impl Client {
     pub(crate) async fn document(&self, url: &Url, request: DocumentRequest) -> Result<Document, HttpError> {
         let mut headers = HttpRequest::whole().headers;
         headers.extend(request.headers);
+        let precondition = precondition(&request.unless);
+        let is_conditional = precondition.is_some();
+        headers.extend(precondition);
         let sent = HttpRequest {
             method: request.method,
             headers,
             body: request.body,
         };
         let answer = self.transport().send(sent, url).await?;
-        if !request.accepts.contains(&answer.head.status) {
+        let is_unchanged = is_conditional && answer.head.status == NOT_MODIFIED;
+        if !is_unchanged && !request.accepts.contains(&answer.head.status) {
             return Err(answer.refused().await);
         }
         let HttpResponse {
@@ -110,6 +176,8 @@ impl Client {
             return Err(too_long());
         }
         let (modified, headers) = (head.modified(), response.headers().clone());
+        let date = headers.get(DATE).and_then(|date| parse_date(date.to_str().ok()?));
+        let validator = validator_of(&head, date, clock::now());
         let (due, timeout) = (head.content_length, self.transport().config.timeout);
         let mut pieces = Body::new(response, due, due, timeout, shown.clone());
         // Reserve memory as the body arrives, not as Content-Length announces.
@@ -143,6 +211,7 @@ impl Client {
             content_type: head.content_type,
             charset: head.charset,
             modified,
+            validator,
             body,
             _permit: permit,
         })
@@ -152,5 +221,46 @@ impl Client {
     #[cfg(test)]
     pub(crate) async fn page(&self, url: &Url) -> Result<Document, HttpError> {
         self.document(url, DocumentRequest::default()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(etag: Option<&str>, last_modified: Option<&str>) -> AnswerHead {
+        AnswerHead {
+            etag: etag.map(str::to_owned),
+            last_modified: last_modified.map(str::to_owned),
+            ..AnswerHead::default()
+        }
+    }
+
+    #[test]
+    fn date_close_to_the_response_proves_nothing() {
+        let modified = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let at = parse_date(modified).unwrap();
+        let of = |after| validator_of(&head(None, Some(modified)), Some(at + Duration::from_secs(after)), at);
+        assert_eq!([of(0), of(1)], [Validator::None, Validator::None]);
+        assert_eq!(of(2), Validator::Dated(modified.to_owned()));
+        let later = at + Duration::from_secs(60);
+        let without_date = validator_of(&head(None, Some(modified)), None, later);
+        assert_eq!(without_date, Validator::Dated(modified.to_owned()));
+        let strong = validator_of(&head(Some("\"a\""), Some(modified)), Some(at), at);
+        assert_eq!(strong, Validator::Strong("\"a\"".to_owned()));
+    }
+
+    #[test]
+    fn only_well_formed_validators_are_sent() {
+        let sent = |validator: Validator| precondition(&validator).map(|(name, value)| format!("{name}: {value:?}"));
+        assert_eq!(
+            sent(Validator::Weak("W/\"x\"".into())).as_deref(),
+            Some("if-none-match: \"W/\\\"x\\\"\"")
+        );
+        for text in ["", "x", "\"\"", "\"a\", \"b\"", "*", "\"\u{100}\""] {
+            assert_eq!(sent(Validator::Strong(text.into())), None, "{text}");
+        }
+        assert_eq!(sent(Validator::Dated("yesterday".into())), None);
+        assert_eq!(sent(Validator::None), None);
     }
 }

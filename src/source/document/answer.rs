@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{ETAG, HeaderValue};
 use url::Url;
 
+use crate::http::Validator;
 use crate::origin::Document;
 use crate::source::SourceError;
 use crate::source::local::{LocalContent, path_of};
@@ -21,7 +21,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// The document's own date.
     pub(super) modified: Option<SystemTime>,
-    pub(super) etag: Option<HeaderValue>,
+    pub(super) validator: Validator,
 }
 
 impl Answer {
@@ -31,7 +31,7 @@ impl Answer {
             url: document.url.clone(),
             body: document.body.clone(),
             modified: document.modified,
-            etag: document.headers.get(ETAG).cloned(),
+            validator: document.validator.clone(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Answer {
             url: url.clone(),
             body,
             modified,
-            etag: None,
+            validator: Validator::None,
         })
     }
 }
@@ -80,7 +80,7 @@ async fn read(url: &Url, most: u64) -> io::Result<(Vec<u8>, Option<SystemTime>)>
 impl From<Document> for Answer {
     fn from(document: Document) -> Answer {
         Answer {
-            etag: document.headers.get(ETAG).cloned(),
+            validator: document.validator,
             url: document.url,
             body: document.body,
             modified: document.modified,

@@ -4,15 +4,15 @@
 //! is requested once for the whole tree**: again only for a listing that is wanted when the tree is older than the time
 //! for which listings count as fresh. Tasks that want it at the same time share one request.
 //!
-//! A server that gave the document an entity tag is asked whether it has changed since (`If-None-Match`). A document
-//! with the same bytes keeps its tree.
+//! A server that gave the document a validator is asked whether it has changed since (`If-None-Match`,
+//! `If-Modified-Since`). A document with the same bytes keeps its tree. **The validator is stored with the listings.** A
+//! later mount that has the listings of an unchanged document needs no tree of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use reqwest::header::{HeaderMap, HeaderValue, IF_NONE_MATCH};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,7 +22,7 @@ use super::file::{DocumentError, DocumentFile};
 use super::format::{Format, Recognition};
 use super::nested::Nested;
 use super::tree::DocumentTree;
-use crate::http::{redact, strip};
+use crate::http::{Validator, redact, strip};
 use crate::origin::{Client, DocumentRequest, as_directory};
 use crate::source::local::{LocalContent, is_local};
 use crate::source::{Asked, BoxFuture, Found, Listing, Source, SourceConfig, SourceError};
@@ -45,6 +45,8 @@ struct State {
     loading: tokio::sync::Mutex<()>,
     /// Locked for the moment of a change.
     loaded: Mutex<Option<Loaded>>,
+    /// The validator by which the server said that the document is unchanged, and when, while no tree is loaded.
+    unchanged: Mutex<Option<(Validator, Instant)>>,
     nested: Nested,
     /// A document that can be read only once.
     content: Mutex<Option<LocalContent>>,
@@ -65,7 +67,7 @@ struct Loaded {
     tree: Arc<DocumentTree>,
     /// When it was requested; `None` once it no longer counts as fresh.
     at: Option<Instant>,
-    etag: Option<HeaderValue>,
+    validator: Validator,
     /// A hash of the document and of those that are nested in it.
     hash: u64,
     /// Whether the listings of all directories are stored.
@@ -107,21 +109,44 @@ impl DocumentSource {
             let answer = Answer::of_local(document, content, self.client.max_page()).await?;
             return self.take(document, document, answer, at).await;
         }
-        let mut request = DocumentRequest {
-            accepts: &[200, 304],
+        let request = DocumentRequest {
+            unless: known.as_ref().map(|known| known.validator.clone()).unwrap_or_default(),
             ..DocumentRequest::default()
         };
-        if let Some(etag) = known.as_ref().and_then(|known| known.etag.clone()) {
-            request.headers = HeaderMap::from_iter([(IF_NONE_MATCH, etag)]);
-        }
         let asked = self.locate(&state, there).await?;
         let answer = self.client.document(&asked, request).await?;
         if let Some(known) = known
-            && answer.status == 304
+            && answer.is_unchanged()
         {
             return Ok(state.note(Loaded { at: Some(at), ..known }));
         }
         self.take(document, there, answer.into(), at).await
+    }
+
+    /// Whether a document of which no tree is loaded still has this validator. If it has another, its tree is loaded.
+    async fn is_unchanged(&self, document: &Url, validator: &Validator) -> Result<bool, SourceError> {
+        let state = self.state(document);
+        let _one_at_a_time = state.loading.lock().await;
+        if state.loaded.lock().is_some() || is_local(document) {
+            return Ok(false);
+        }
+        let said = state.unchanged.lock().clone();
+        if said.is_some_and(|(said, at)| said == *validator && at.elapsed() < self.config.ttl) {
+            return Ok(true);
+        }
+        let at = Instant::now();
+        let request = DocumentRequest {
+            unless: validator.clone(),
+            ..DocumentRequest::default()
+        };
+        let asked = self.locate(&state, document).await?;
+        let answer = self.client.document(&asked, request).await?;
+        if answer.is_unchanged() {
+            *state.unchanged.lock() = Some((validator.clone(), at));
+            return Ok(true);
+        }
+        self.take(document, document, answer.into(), at).await?;
+        Ok(false)
     }
 
     /// [`Source::open`] for a document on this machine.
@@ -205,14 +230,14 @@ impl DocumentSource {
             url,
             body,
             modified,
-            etag,
+            validator,
         } = answer;
         let state = self.state(document);
         let before = state.loaded.lock().clone();
         let mut now = Loaded {
             tree: Arc::default(),
             at: Some(at),
-            etag,
+            validator,
             hash: xxh3_64(&body),
             is_stored: false,
         };
@@ -220,7 +245,7 @@ impl DocumentSource {
         if let Some(same) = before.clone().filter(|before| before.hash == now.hash) {
             return Ok(state.note(Loaded {
                 at: now.at,
-                etag: now.etag,
+                validator: now.validator,
                 ..same
             }));
         }
@@ -237,7 +262,7 @@ impl DocumentSource {
             .await?;
         if let Some(hash) = expanded.hash {
             // They may have changed although the document itself has not.
-            (now.etag, now.hash) = (None, now.hash.rotate_left(1) ^ hash);
+            (now.validator, now.hash) = (Validator::None, now.hash.rotate_left(1) ^ hash);
             if let Some(same) = before.clone().filter(|before| before.hash == now.hash) {
                 return Ok(state.note(Loaded { at: now.at, ..same }));
             }
@@ -246,7 +271,9 @@ impl DocumentSource {
         self.take_logins(document, &mut parsed.files);
         let (root, most) = (self.root(document), self.config.listings.max_entries);
         let tree = in_background(move || DocumentTree::new(&root, parsed, modified, most)).await;
-        now.tree = Arc::new(tree.map_err(not_a_listing)?);
+        let mut tree = tree.map_err(not_a_listing)?;
+        tree.set_validator(&now.validator);
+        now.tree = Arc::new(tree);
         let noted = before.as_ref().and_then(|before| before.tree.note());
         if let Some(note) = now.tree.note().filter(|note| Some(*note) != noted) {
             log::warn!(event = events::NAMES_NUMBERED; "{}: {note}", redact(document));
@@ -351,6 +378,21 @@ impl Source for DocumentSource {
         })
     }
 
+    fn list_if_changed<'a>(
+        &'a self,
+        directory: &'a Url,
+        known: &'a Validator,
+    ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
+        Box::pin(async move {
+            if let Some((document, _)) = address::split(self.format.kind, directory)
+                && self.is_unchanged(&document, known).await?
+            {
+                return Ok(None);
+            }
+            self.list(directory, directory).await.map(Some)
+        })
+    }
+
     fn list_now(&self, directory: &Url) -> Option<Result<Listing, SourceError>> {
         let (document, place) = address::split(self.format.kind, directory)?;
         let state = self.state(&document);
@@ -374,6 +416,7 @@ impl Source for DocumentSource {
             if let Some(loaded) = &mut *state.loaded.lock() {
                 loaded.at = None;
             }
+            *state.unchanged.lock() = None;
         }
     }
 

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::address;
 use super::file::{DocumentError, DocumentFile, Parsed};
+use crate::http::Validator;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name, Published};
 
 /// The tree of a document.
@@ -140,6 +141,7 @@ impl DocumentTree {
                 modified,
                 is_marked: true,
                 has_external: false,
+                validator: Validator::None,
             },
             folders: draft.folders,
         });
@@ -153,6 +155,13 @@ impl DocumentTree {
             folder = self.folders.get(*folder.folders.get(name)?)?;
         }
         Some(&folder.listing)
+    }
+
+    /// Gives the listings of all directories the document's own validator.
+    pub(crate) fn set_validator(&mut self, validator: &Validator) {
+        for folder in &mut self.folders {
+            folder.listing.validator = validator.clone();
+        }
     }
 
     /// The listings of all directories, each with its URL.

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::link::{Child, Reason};
 use super::row::Facts;
+use crate::http::Validator;
 use crate::source::date::{self, Order};
 use crate::source::name_index::NameIndex;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name, Published};
@@ -287,6 +288,7 @@ impl Collection {
             left_out,
             modified: None,
             has_external: self.has_external,
+            validator: Validator::None,
         }
     }
 }

@@ -77,6 +77,10 @@ pub(super) fn read(asked: &Url, document: &Document, config: &ListingConfig) -> 
         listing.modified = document.modified;
         let next = || next_page(&document.headers, &document.url);
         reading.pages.next = reading.pages.next.take().or_else(next);
+        // Of several pages, it is the first one's.
+        if reading.pages == OtherPages::default() {
+            listing.validator = document.validator.clone();
+        }
     }
     reading
 }

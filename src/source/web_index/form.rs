@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
-use crate::http::Origin;
+use crate::http::{Origin, Validator};
 use crate::origin::DocumentRequest;
 
 /// What a request says about the form of its answer.
@@ -63,8 +63,8 @@ impl Form {
         url
     }
 
-    /// The request for a directory.
-    pub(super) fn request(&self) -> DocumentRequest {
+    /// The request for a directory, unless its listing has the validator `unless`.
+    pub(super) fn request(&self, unless: &Validator) -> DocumentRequest {
         let mut headers = HeaderMap::new();
         if let Some(user_agent) = self.user_agent {
             headers.insert(header::USER_AGENT, HeaderValue::from_static(user_agent));
@@ -72,6 +72,7 @@ impl Form {
         if !self.accepts_json {
             return DocumentRequest {
                 headers,
+                unless: unless.clone(),
                 ..DocumentRequest::default()
             };
         }
@@ -79,6 +80,7 @@ impl Form {
         DocumentRequest {
             headers,
             accepts: &[200, NOT_ACCEPTABLE],
+            unless: unless.clone(),
             ..DocumentRequest::default()
         }
     }

@@ -26,8 +26,8 @@ use super::{
     Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source, SourceError,
     SourceErrorKind,
 };
-use crate::http::{Origin, redact};
-use crate::origin::{Client, Metadata, as_directory};
+use crate::http::{Origin, Validator, redact};
+use crate::origin::{Client, Document, Metadata, as_directory};
 use crate::util::events;
 use answer::Reading;
 use form::{Form, KnownForms};
@@ -87,7 +87,34 @@ impl WebIndex {
 
     /// Requests the directory at `there` in this form, with all its pages if the listing has several.
     async fn ask(&self, directory: &Url, there: &Url, form: &Form) -> Result<Reading, SourceError> {
-        let (mut first, answered) = self.ask_page(directory, there, &form.url(there), form).await?;
+        let reading = self.ask_unless(directory, there, form, &Validator::None).await?;
+        reading.ok_or_else(|| SourceError::not_a_listing(there, "status 304"))
+    }
+
+    /// [`Self::ask`] for a listing that has not the validator `unless`. `None` if it has.
+    async fn ask_unless(
+        &self,
+        directory: &Url,
+        there: &Url,
+        form: &Form,
+        unless: &Validator,
+    ) -> Result<Option<Reading>, SourceError> {
+        let document = self.client.document(&form.url(there), form.request(unless)).await?;
+        if document.is_unchanged() {
+            return Ok(None);
+        }
+        let first = self.read(directory, there, document, form).await;
+        self.with_pages(directory, there, first, form).await.map(Some)
+    }
+
+    /// The listing whose first page was read, with the names of its other pages.
+    async fn with_pages(
+        &self,
+        directory: &Url,
+        there: &Url,
+        (mut first, answered): (Reading, Url),
+        form: &Form,
+    ) -> Result<Reading, SourceError> {
         let others = std::mem::take(&mut first.pages);
         let Ok(listing) = &mut first.listing else {
             return Ok(first);
@@ -110,14 +137,16 @@ impl WebIndex {
                     OtherPages::MOST
                 )));
             }
-            let page = match self.ask_page(directory, there, &next, form).await {
-                Ok((page, _)) => page,
+            let document = self.client.document(&next, form.request(&Validator::None)).await;
+            let document = match document.map_err(SourceError::from) {
+                Ok(document) => document,
                 Err(error) if error.kind() == SourceErrorKind::NotFound => {
                     pages.skip();
                     continue;
                 }
                 Err(error) => return Err(error),
             };
+            let (page, _) = self.read(directory, there, document, form).await;
             length += page.length;
             if length > longest {
                 return Ok(Reading::refused(format_args!(
@@ -138,15 +167,8 @@ impl WebIndex {
         Ok(first)
     }
 
-    /// Requests one page of the directory at `there`, from `page`. Returns where it came from as well.
-    async fn ask_page(
-        &self,
-        directory: &Url,
-        there: &Url,
-        page: &Url,
-        form: &Form,
-    ) -> Result<(Reading, Url), SourceError> {
-        let document = self.client.document(page, form.request()).await?;
+    /// Reads one page of the directory at `there`. Returns where it came from as well.
+    async fn read(&self, directory: &Url, there: &Url, document: Document, form: &Form) -> (Reading, Url) {
         let (config, asked, answered) = (self.config, there.clone(), document.url.clone());
         let (home, query) = (directory.clone(), form.query.clone());
         // A long page takes seconds, and the runtime's threads have to move bodies.
@@ -171,7 +193,7 @@ impl WebIndex {
             reading
         });
         // An error means a panic, or a runtime that is shutting down.
-        Ok((reading.await.unwrap_or_else(Reading::refused), answered))
+        (reading.await.unwrap_or_else(Reading::refused), answered)
     }
 
     /// Asks in the other forms that an answer suggests. The first listing counts, and its form is remembered.
@@ -208,6 +230,30 @@ impl WebIndex {
             self.forms.remember(origin, Form::FIRST);
         }
         Ok(first.listing)
+    }
+
+    /// The listing of a directory at `there`, unless it has the validator `unless`: then `None`.
+    async fn list_unless(
+        &self,
+        directory: &Url,
+        there: &Url,
+        unless: &Validator,
+    ) -> Result<Option<Listing>, SourceError> {
+        let known = Origin::of(there).and_then(|origin| self.forms.of(&origin));
+        let known = known.filter(|form| form.query.is_none() || there.query().is_none());
+        let form = known.as_ref().unwrap_or(&Form::FIRST);
+        let Some(first) = self.ask_unless(directory, there, form, unless).await? else {
+            return Ok(None);
+        };
+        let listing = match &known {
+            None => self.ask_otherwise(directory, there, first).await?,
+            // This directory may be another program's.
+            Some(form) if form.query.is_some() && first.listing.is_err() => {
+                self.ask(directory, there, &Form::FIRST).await?.listing
+            }
+            Some(_) => first.listing,
+        };
+        listing.map(Some).map_err(|why| SourceError::not_a_listing(there, why))
     }
 }
 
@@ -259,20 +305,16 @@ impl Source for WebIndex {
 
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
         Box::pin(async move {
-            let known = Origin::of(there).and_then(|origin| self.forms.of(&origin));
-            let known = known.filter(|form| form.query.is_none() || there.query().is_none());
-            let first = self
-                .ask(directory, there, known.as_ref().unwrap_or(&Form::FIRST))
-                .await?;
-            let listing = match &known {
-                None => self.ask_otherwise(directory, there, first).await?,
-                // This directory may be another program's.
-                Some(form) if form.query.is_some() && first.listing.is_err() => {
-                    self.ask(directory, there, &Form::FIRST).await?.listing
-                }
-                Some(_) => first.listing,
-            };
-            listing.map_err(|why| SourceError::not_a_listing(there, why))
+            let listing = self.list_unless(directory, there, &Validator::None).await?;
+            listing.ok_or_else(|| SourceError::not_a_listing(there, "status 304"))
         })
+    }
+
+    fn list_if_changed<'a>(
+        &'a self,
+        directory: &'a Url,
+        known: &'a Validator,
+    ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
+        Box::pin(self.list_unless(directory, directory, known))
     }
 }

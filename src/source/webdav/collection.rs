@@ -96,6 +96,7 @@ impl Collections {
                 false => PROPERTIES,
             }),
             accepts: &[207, 200],
+            ..DocumentRequest::default()
         };
         let answer = self.client.document(there, request).await;
         let answer = answer.map_err(|error| Failure::Source(error.into()))?;

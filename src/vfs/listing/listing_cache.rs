@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use url::Url;
@@ -82,8 +82,14 @@ impl ListingCache {
         }
         self.store(directory, &listing);
         self.store_others(directory);
+        let validator = std::mem::take(&mut listing.validator);
         let names = self.show(node, directory, listing, false);
-        directory.state.write().is_by_mirror = is_by_mirror;
+        let mut state = directory.state.write();
+        state.is_by_mirror = is_by_mirror;
+        if !is_by_mirror {
+            (state.validator, state.whole_at) = (validator, Some(Instant::now()));
+        }
+        drop(state);
         match &directory.url {
             Some(url) if !is_by_mirror => directory.note_answer(directory.source.fresh_for(url, self.shared.ttl)),
             _ => self.retry_soon(directory),
@@ -93,8 +99,22 @@ impl ListingCache {
 
     /// Makes a stored listing the directory's names until the origin gives newer ones. `None` if the node is no
     /// directory.
-    pub(in crate::vfs) fn show_stored(&self, node: &Arc<Node>, listing: Listing) -> Option<Arc<Snapshot>> {
-        Some(self.show(node, node.directory()?, listing, true))
+    pub(in crate::vfs) fn show_stored(&self, node: &Arc<Node>, mut listing: Listing) -> Option<Arc<Snapshot>> {
+        let directory = node.directory()?;
+        let validator = std::mem::take(&mut listing.validator);
+        let names = self.show(node, directory, listing, true);
+        directory.state.write().validator = validator;
+        Some(names)
+    }
+
+    /// The origin says that its listing is still the one with the directory's names.
+    pub(super) fn confirm(&self, directory: &Directory, url: &Url) {
+        let mut state = directory.state.write();
+        state.is_stored = false;
+        state.whole_at.get_or_insert_with(Instant::now);
+        drop(state);
+        directory.note_answer(directory.source.fresh_for(url, self.shared.ttl));
+        self.shared.cache.catalog().note_shown(url);
     }
 
     /// Treats the names as fresh for a short time, because the source itself could not be asked.

@@ -4,15 +4,21 @@
 //! - A stored listing, or one older than the tree's `ttl`, is served if the origin takes too long for a new one
 //!   ([`Responsiveness`](crate::origin::failures::responsiveness::Responsiveness)).
 //! - Concurrent look-ups in one directory share a request.
+//! - A listing with a validator is asked for again only if it has changed ([`WHOLE_AGAIN`] says how long that is
+//!   believed). The validator is stored with the listing, so that a later mount needs no listing of what is unchanged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::time::sleep_until;
 use url::Url;
 
 use super::listing_cache::ListingCache;
 use super::stored;
 use crate::cache::Cache;
-use crate::http::redact;
+use crate::http::{Validator, redact};
+use crate::origin::PerOrigin;
 use crate::source::{Listing, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
@@ -27,13 +33,30 @@ use crate::vfs::shared::Shared;
 /// took the server for silent.)
 const LARGE: usize = 50_000;
 
+/// How long a server's word that a listing is unchanged is believed before the whole listing is requested again.
+///
+/// Some servers make the validator of a listing from the directory's own date (Apache with `TrackModified`), which does
+/// not change with a file's size or date. If a whole listing differs under the same validator, the validators of its
+/// origin are ignored from then on.
+const WHOLE_AGAIN: Duration = Duration::from_secs(300);
+
 /// Fetches the listings of a mount.
 pub(in crate::vfs) struct Listings {
-    pub(in crate::vfs) shared: Arc<Shared>,
-    pub(in crate::vfs) listing_cache: Arc<ListingCache>,
+    shared: Arc<Shared>,
+    listing_cache: Arc<ListingCache>,
+    /// Whether an origin's listings change without their validators.
+    ignores_validators: PerOrigin<AtomicBool>,
 }
 
 impl Listings {
+    pub(in crate::vfs) fn new(shared: Arc<Shared>, listing_cache: Arc<ListingCache>) -> Listings {
+        Listings {
+            shared,
+            listing_cache,
+            ignores_validators: PerOrigin::default(),
+        }
+    }
+
     /// The names in a directory. They are fetched again if they are older than the tree's `ttl`; old names are served
     /// while the origin is silent.
     ///
@@ -135,8 +158,12 @@ impl Listings {
             return Err(error);
         }
         let known = directory.last_known();
+        let unless = known
+            .as_ref()
+            .map_or(Validator::None, |_| self.validator(directory, url));
         match (
-            self.ask_and_show(node, directory, url, known.as_deref(), urgency).await,
+            self.ask_and_show(node, directory, url, known.as_ref(), &unless, urgency)
+                .await,
             known,
         ) {
             (Ok(names), _) => Ok(names),
@@ -159,7 +186,7 @@ impl Listings {
     }
 
     /// Asks the origin for the names in a directory now, however fresh the known ones are. Returns what has changed since
-    /// they were known. A failure is not retried.
+    /// they were known. A failure is not retried, and the whole listing is requested: a validator may not cover all of it.
     ///
     /// # Errors
     /// If the origin gives no listing. The known names stay then, unless the directory is gone.
@@ -171,32 +198,55 @@ impl Listings {
             self.find_stored(node, directory, url, urgency).await?;
         }
         let locking = self.shared.requests.in_time(url, urgency, directory.refreshing.lock());
-        let _one_at_a_time = locking.await?;
+        let one_at_a_time = locking.await?;
         directory.forget_absent();
         let before = directory.last_known();
         let now = self
-            .ask_and_show(node, directory, url, before.as_deref(), urgency)
+            .ask_and_show(node, directory, url, before.as_ref(), &Validator::None, urgency)
             .await?;
+        drop(one_at_a_time);
         let compare = move |_: &Arc<Cache>| Changes::between(before.as_deref(), &now);
-        Ok(self.shared.cache.blocking(compare).await?)
+        let changes = self.shared.cache.blocking(compare).await?;
+        if changes.new > 0
+            && let Some(until) = directory.absent_until()
+        {
+            // Until then the kernel may take a new name for absent.
+            sleep_until(until.into()).await;
+        }
+        Ok(changes)
     }
 
-    /// Asks for the names and shows them. **The caller holds the lock of the directory's requests.**
+    /// Asks for the names and shows them, unless they are still those with the validator `unless`. **The caller holds the lock of the directory's requests.**
     async fn ask_and_show(
         &self,
         node: &Arc<Node>,
         directory: &Directory,
         url: &Url,
-        known: Option<&Snapshot>,
+        known: Option<&Arc<Snapshot>>,
+        unless: &Validator,
         urgency: Urgency,
     ) -> Result<Arc<Snapshot>, TreeError> {
-        match self.ask(directory, url, known, urgency).await {
-            Ok(Answer { value, is_by_mirror }) => {
+        match self.ask(directory, url, known, unless, urgency).await {
+            Ok(Answer { value: None, .. }) => {
+                self.listing_cache.confirm(directory, url);
+                known.cloned().ok_or(TreeError::NotAsked)
+            }
+            Ok(Answer {
+                value: Some(listing),
+                is_by_mirror,
+            }) => {
+                let is_same_version = !is_by_mirror
+                    && listing.validator != Validator::None
+                    && listing.validator == directory.state.read().validator;
                 let (listing_cache, node) = (Arc::clone(&self.listing_cache), Arc::clone(node));
                 // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
-                let replace = move |_: &Arc<Cache>| listing_cache.replace(&node, value, is_by_mirror);
+                let replace = move |_: &Arc<Cache>| listing_cache.replace(&node, listing, is_by_mirror);
                 let replaced = self.shared.cache.blocking(replace).await?;
-                replaced.ok_or(TreeError::NotADirectory)
+                let names = replaced.ok_or(TreeError::NotADirectory)?;
+                if is_same_version && known.is_some_and(|known| are_different(known, &names)) {
+                    self.ignore_validators(url);
+                }
+                Ok(names)
             }
             Err(TreeError::NotFound) => {
                 if known.is_some() {
@@ -210,17 +260,41 @@ impl Listings {
         }
     }
 
+    /// The validator by which the origin can be asked whether the known listing has changed.
+    fn validator(&self, directory: &Directory, url: &Url) -> Validator {
+        let state = directory.state.read();
+        let is_recent = state.whole_at.is_none_or(|at| at.elapsed() < WHOLE_AGAIN);
+        if is_recent && !state.is_by_mirror && !self.ignores_validators.of_url(url).load(Ordering::Relaxed) {
+            state.validator.clone()
+        } else {
+            Validator::None
+        }
+    }
+
+    /// A listing of this origin has changed, and its validator has not.
+    fn ignore_validators(&self, url: &Url) {
+        if !self.ignores_validators.of_url(url).swap(true, Ordering::Relaxed) {
+            log::info!(
+                event = events::VALIDATORS_IGNORED;
+                "{}: the listing has changed and its ETag or Last-Modified has not, so whole listings are requested \
+                 from this server",
+                redact(url)
+            );
+        }
+    }
+
     /// Asks the source for the names, or a mirror if the source never gave any: a mirror's answer never replaces the
-    /// source's own.
+    /// source's own. `None` if the names are still those with this validator.
     async fn ask(
         &self,
         directory: &Directory,
         url: &Url,
-        known: Option<&Snapshot>,
+        known: Option<&Arc<Snapshot>>,
+        validator: &Validator,
         urgency: Urgency,
-    ) -> Result<Answer<Listing>, TreeError> {
+    ) -> Result<Answer<Option<Listing>>, TreeError> {
         if let Some(listing) = directory.source.list_now(url) {
-            let (value, is_by_mirror) = (listing?, false);
+            let (value, is_by_mirror) = (Some(listing?), false);
             return Ok(Answer { value, is_by_mirror });
         }
         let mirrors = self.shared.client.mirrors().of(url);
@@ -230,10 +304,15 @@ impl Listings {
             Authority::Source
         };
         let source = &directory.source;
-        let request = |there: Option<Url>| async move { source.list(url, there.as_ref().unwrap_or(url)).await };
+        let request = |there: Option<Url>| async move {
+            match there {
+                None if *validator != Validator::None => source.list_if_changed(url, validator).await,
+                there => source.list(url, there.as_ref().unwrap_or(url)).await.map(Some),
+            }
+        };
         let answer = self.shared.requests.ask(url, authority, urgency, request).await?;
-        match known {
-            Some(known) if !may_become(known, &answer.value) => Err(stands_in(url)),
+        match (known, &answer.value) {
+            (Some(known), Some(listing)) if !may_become(known, listing) => Err(stands_in(url)),
             _ => Ok(answer),
         }
     }
@@ -242,6 +321,17 @@ impl Listings {
 /// Whether a listing may be the successor of these names: see [`Listing::may_follow`].
 fn may_become(names: &Snapshot, listing: &Listing) -> bool {
     names.len() == 0 || listing.may_follow(|name| names.listed.find(name).is_some())
+}
+
+/// Whether two listings of a directory say different things. What turned out to be a directory may be listed as a file.
+fn are_different(before: &Snapshot, now: &Snapshot) -> bool {
+    let is_same = |at: usize| {
+        before.listed.find_near(now.name(at), at).is_some_and(|there| {
+            before.is_directory(there) && now.is_directory(at)
+                || before.listed.entries().is_same_at(there, now.listed.entries(), at)
+        })
+    };
+    before.len() != now.len() || !(0..now.len()).all(is_same)
 }
 
 /// The error for an answer that is a web page for people instead of a listing.

@@ -6,6 +6,8 @@
 //! ```
 //!
 //! - A first line `k KIND` names the kind of the source that listed it, unless that is `index`.
+//! - A line `v VALIDATOR` before the names has the validator by which the server can tell whether the listing has
+//!   changed. It is left out if the listing has links that are not shown, because their number is not stored.
 //! - `SIZE` is `123`, `~123` (rounded) or `?`.
 //! - The date is in nanoseconds since 1970, or `-`. A `~` before it means that the page has no seconds.
 //! - The href is the part of the entry's URL after the directory's URL. An entry elsewhere (a directory that
@@ -29,6 +31,7 @@ use url::Url;
 
 use super::harmless_query::is_harmless;
 use crate::cache::{Cache, StoredListing};
+use crate::http::Validator;
 use crate::origin::{Hash, HashAlgorithm, Pieces, Published};
 use crate::source::library::KnownListings;
 use crate::source::{Entries, Entry, EntryKind, INDEX, LIBRARY, LeftOut, ListedSize, ListedTime, Listing, Name};
@@ -39,6 +42,9 @@ const LINE: usize = 80;
 
 /// The beginning of the line with the kind.
 const KIND: &str = "k ";
+
+/// The beginning of the line with the validator.
+const VALIDATOR: &str = "v ";
 
 /// The stored form of a listing by a source of this kind; `None` if it contains links that must not be stored.
 pub(in crate::vfs) fn write(directory: &Url, kind: &str, listing: &Listing) -> Option<StoredListing> {
@@ -53,6 +59,9 @@ pub(in crate::vfs) fn write(directory: &Url, kind: &str, listing: &Listing) -> O
     let mut names = Vec::with_capacity(entries.len() * LINE);
     if kind != INDEX {
         names.extend_from_slice(format!("{KIND}{kind}\n").as_bytes());
+    }
+    if listing.validator != Validator::None && listing.left_out.is_nothing() {
+        names.extend_from_slice(format!("{VALIDATOR}{}\n", listing.validator.to_key()).as_bytes());
     }
     let (mut line, mut address) = (String::new(), String::new());
     for at in 0..entries.len() {
@@ -127,6 +136,11 @@ pub(in crate::vfs) fn read(directory: &Url, kind: &str, stored: &StoredListing) 
             listing.entries = Entries::of(&url);
         }
     }
+    let validator = lines.peek().and_then(|line| line.strip_prefix(VALIDATOR.as_bytes()));
+    if let Some(validator) = validator {
+        listing.validator = Validator::parse(std::str::from_utf8(validator).ok()?)?;
+        lines.next();
+    }
     for line in lines {
         let is_taken = listing.entries.push(&read_line(directory, line)?);
         is_taken.then_some(())?;
@@ -166,6 +180,7 @@ pub(super) fn listing_of(directory: &Url, modified: Option<SystemTime>) -> Listi
         modified,
         is_marked: true,
         has_external: false,
+        validator: Validator::None,
     }
 }
 

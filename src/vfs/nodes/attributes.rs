@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::ino::Ino;
+use super::ino::{Ino, NOWHERE};
 
 /// The date of a file that neither the server nor the listing dates: 1980-01-01, the same at each mount. It is the
 /// earliest date that zip archives can hold. Some versions of make take 1970 for "no such file".
@@ -27,4 +27,16 @@ pub(crate) struct Attributes {
     /// Link count: 1 for a file; for a directory 2 and one for each sub-directory. A directory without a listing yet
     /// has 1, which tools take for "not counted".
     pub links: u32,
+}
+
+impl Attributes {
+    /// Those of a name that is absent.
+    pub(crate) const ABSENT: Attributes = Attributes {
+        ino: NOWHERE,
+        is_directory: false,
+        size: 0,
+        is_exact: true,
+        modified: UNIX_EPOCH,
+        links: 0,
+    };
 }

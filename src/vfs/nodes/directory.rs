@@ -16,11 +16,17 @@ use super::ino::Ino;
 use super::listed_names::ListingContext;
 use super::snapshot::{Child, Snapshot};
 use super::totals::{Counted, Totals};
+use crate::http::Validator;
 use crate::source::{Entries, LeftOut, ListedTime, SingleFile, Source};
 use crate::vfs::error::TreeError;
 
 /// The size in bytes that `stat` shows for a directory, as local file systems show for a small one.
 const SHOWN_SIZE: u64 = 4096;
+
+/// How long the kernel may keep at most that a name is absent. Scanners of media libraries ask for thousands of names
+/// beside each film, and for most of them several times at once. It can't be told of a name that has appeared without a
+/// lock that look-ups hold (`fuse_reverse_inval_entry` in the kernel's fs/fuse/dir.c), so a refresh waits as long instead.
+const ABSENT: Duration = Duration::from_secs(1);
 
 /// A directory of the tree; its children are nodes of type `N`.
 pub(in crate::vfs) struct Directory<N> {
@@ -48,6 +54,10 @@ pub(in crate::vfs) struct State<N> {
     freshness: Freshness,
     /// Pinned nodes that the kernel still referenced when the names were dropped.
     pub(in crate::vfs) survivors: HashMap<OsString, Weak<N>>,
+    /// By which the origin can tell whether its listing is still the one with these names.
+    pub(in crate::vfs) validator: Validator,
+    /// When the origin last sent a whole listing, or confirmed the one of an earlier mount.
+    pub(in crate::vfs) whole_at: Option<Instant>,
     /// Whether the names come from an earlier mount.
     pub(in crate::vfs) is_stored: bool,
     /// Whether the names come from a mirror.
@@ -58,6 +68,8 @@ pub(in crate::vfs) struct State<N> {
     pub(in crate::vfs) left_out: LeftOut,
     /// The listing that this mount stored last, and when.
     pub(in crate::vfs) stored: Option<(Fingerprint, SystemTime)>,
+    /// Until when the kernel may keep that names are absent.
+    absent_until: Option<Instant>,
     /// What is known of names that the listing lacks.
     pub(in crate::vfs) unlisted: HashMap<OsString, CachedLookup<N>>,
 }
@@ -84,8 +96,9 @@ impl<N: Child> State<N> {
         self.snapshot.as_ref()
     }
 
-    /// Shows these names from now on.
+    /// Shows these names from now on. Nothing tells yet whether they have changed.
     pub(in crate::vfs) fn show(&mut self, snapshot: Arc<Snapshot<N>>, is_stored: bool, totals: &Arc<Totals>) {
+        (self.validator, self.whole_at) = (Validator::None, None);
         self.counted = Some(Counted::new(totals, snapshot.totals()));
         self.snapshot = Some(snapshot);
         self.is_stored = is_stored;
@@ -96,6 +109,7 @@ impl<N: Child> State<N> {
         self.counted = None;
         self.freshness.expire();
         self.unlisted.clear();
+        (self.validator, self.whole_at) = (Validator::None, None);
         self.snapshot.take()
     }
 }
@@ -118,11 +132,14 @@ impl<N: Child> Directory<N> {
                 counted: None,
                 freshness: Freshness::default(),
                 survivors: HashMap::new(),
+                validator: Validator::None,
+                whole_at: None,
                 is_stored: false,
                 is_by_mirror: false,
                 is_searched: false,
                 left_out: LeftOut::default(),
                 stored: None,
+                absent_until: None,
                 unlisted: HashMap::new(),
             }),
             refreshing: tokio::sync::Mutex::default(),
@@ -195,6 +212,22 @@ impl<N: Child> Directory<N> {
         drop(state.take_snapshot());
         state.stored = None;
         state.survivors.clear();
+    }
+
+    /// How long the kernel may keep that a name is absent: as long as the names are fresh, and for [`ABSENT`] at most.
+    pub(in crate::vfs) fn absent_for(&self) -> Duration {
+        if self.url.is_none() {
+            return ABSENT;
+        }
+        let mut state = self.state.write();
+        let time = state.freshness.remaining().min(ABSENT);
+        state.absent_until = state.absent_until.max(Some(Instant::now() + time));
+        time
+    }
+
+    /// Until when the kernel may keep that names are absent which the directory has now.
+    pub(in crate::vfs) fn absent_until(&self) -> Option<Instant> {
+        self.state.read().absent_until
     }
 
     /// Forgets which names the server was said to lack.

@@ -29,6 +29,12 @@ impl Freshness {
         self.until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// How long the names are still fresh.
+    pub(super) fn remaining(&self) -> Duration {
+        let until = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        until.unwrap_or_default()
+    }
+
     /// Treats the names as fresh for this time.
     pub(super) fn extend(&mut self, time: Duration) {
         self.until = Some(Instant::now() + time);

@@ -321,6 +321,7 @@ async fn document_request_keeps_method_and_body_over_redirects() {
         headers: HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"))]),
         body: Bytes::from_static(b"<propfind/>"),
         accepts: &[207],
+        ..DocumentRequest::default()
     };
     let client = client();
     for _ in 0..2 {

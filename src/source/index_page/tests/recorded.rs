@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::http::Validator;
 use crate::source::index_page::size::agree;
 
 /// A page, without `.html`, and the charset that its server declared.
@@ -286,7 +287,8 @@ fn an_empty_directory_is_an_empty_listing() {
                 left_out: LeftOut::default(),
                 modified: None,
                 is_marked: true,
-                has_external: false
+                has_external: false,
+                validator: Validator::None,
             }),
             "{name}"
         );
