@@ -38,6 +38,7 @@ mod local_directories;
 mod logs;
 mod mirrors;
 mod mounting;
+mod name_first;
 mod names;
 mod offline;
 mod origin;

@@ -15,6 +15,7 @@
 
 pub(super) mod answers;
 pub(super) mod document;
+mod long_documents;
 mod metadata;
 mod probe;
 mod ranges;
@@ -25,6 +26,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
+use self::long_documents::LongDocuments;
 use super::{
     content::Content,
     failures::{
@@ -64,6 +66,7 @@ struct ClientState {
     head_trusts: HeadTrusts,
     /// The permit to hold a large document.
     large_page: Arc<Semaphore>,
+    long_documents: Arc<LongDocuments>,
 }
 
 impl fmt::Debug for Client {
@@ -89,6 +92,7 @@ impl Client {
                 aliases: VersionAliases::default(),
                 head_trusts: HeadTrusts::default(),
                 large_page: Arc::new(Semaphore::new(1)),
+                long_documents: Arc::default(),
             }),
         })
     }

@@ -16,6 +16,7 @@ use super::file::resolver::{DateHold, Resolver};
 use super::file::revalidator::Revalidator;
 use super::listing::listing_cache::ListingCache;
 use super::listing::listings::Listings;
+use super::listing::name_first::{First, NameFirst};
 use super::listing::unlisted::UnlistedNames;
 use super::nodes::changes::Changes;
 use super::nodes::dates::{Clock, Clocks};
@@ -54,6 +55,7 @@ pub(crate) struct Tree {
     listing_cache: Arc<ListingCache>,
     listings: Arc<Listings>,
     unlisted: Arc<UnlistedNames>,
+    name_first: NameFirst,
     files: Arc<Files>,
     resolver: Resolver,
     prefetch: Arc<ReaddirPrefetch>,
@@ -110,9 +112,15 @@ impl Tree {
             Arc::clone(&files),
             connections,
         );
+        let unlisted = Arc::new(UnlistedNames::new(Arc::clone(&shared)));
         Arc::new(Tree {
             sources,
-            unlisted: Arc::new(UnlistedNames::new(Arc::clone(&shared))),
+            name_first: NameFirst {
+                shared: Arc::clone(&shared),
+                listings: Arc::clone(&listings),
+                unlisted: Arc::clone(&unlisted),
+            },
+            unlisted,
             resolver: Resolver {
                 shared: Arc::clone(&shared),
                 files: Arc::clone(&files),
@@ -211,7 +219,10 @@ impl Tree {
     /// [`TreeError::NotFound`] only if a listing lacks the name or the origin says so.
     pub(crate) async fn lookup(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let urgency = self.shared.requests.waiting();
-        let names = self.listings.list(parent, urgency).await?;
+        let names = match self.name_first.seek(parent, name, urgency).await? {
+            First::Names(names) => names,
+            First::Node(node) => return Ok(node),
+        };
         let Some(at) = names.listed.find(name) else {
             return self.unlisted.look_up(parent, name).await;
         };

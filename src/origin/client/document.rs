@@ -21,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::Client;
+use super::long_documents::{LONG, Reading};
 use crate::http::{
     HttpError, HttpErrorKind, Validator, redact,
     response::{
@@ -92,6 +93,8 @@ pub(crate) struct Document {
     pub validator: Validator,
     /// Unpacked if the server compressed it.
     pub body: Vec<u8>,
+    /// Set if it is long, until it was read.
+    _reading: Option<Reading>,
     /// The permit that keeps other large documents from being held at the same time.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -157,6 +160,7 @@ impl Client {
         if !is_unchanged && !request.accepts.contains(&answer.head.status) {
             return Err(answer.refused().await);
         }
+        let asked = url;
         let HttpResponse {
             url, head, response, ..
         } = answer;
@@ -182,11 +186,14 @@ impl Client {
         let mut pieces = Body::new(response, due, due, timeout, shown.clone());
         // Reserve memory as the body arrives, not as Content-Length announces.
         let mut body = Vec::new();
-        let mut permit = None;
+        let (mut permit, mut reading) = (None, None);
         while let Some(piece) = pieces.next().await? {
             let length = (body.len() + piece.len()) as u64;
             if length > most {
                 return Err(too_long());
+            }
+            if length > LONG && reading.is_none() {
+                reading = Some(self.shared.long_documents.note(asked));
             }
             if length > LARGE && permit.is_none() {
                 // An error would mean a closed semaphore, and no code closes it.
@@ -213,8 +220,14 @@ impl Client {
             modified,
             validator,
             body,
+            _reading: reading,
             _permit: permit,
         })
+    }
+
+    /// Returns once a document at this URL is being read that is long: it will take longer than another request.
+    pub(crate) async fn is_reading_long(&self, url: &Url) {
+        self.shared.long_documents.wait(url).await;
     }
 
     /// The document at a URL, by a GET.

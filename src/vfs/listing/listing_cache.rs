@@ -161,7 +161,13 @@ impl ListingCache {
     /// directories drop theirs.
     fn show(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
         let before = directory.last_known();
-        let survivors = std::mem::take(&mut directory.state.write().survivors);
+        let (survivors, found) = {
+            let mut state = directory.state.write();
+            let found = state.unlisted.iter();
+            let found = found.filter_map(|(name, lookup)| Some((name.clone(), Arc::clone(lookup.node.as_ref()?))));
+            let found: HashMap<OsString, Arc<Node>> = found.collect();
+            (std::mem::take(&mut state.survivors), found)
+        };
         let Listing { entries, modified, .. } = listing;
         let is_unsized =
             |at| matches!(entries.kind(at), EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
@@ -173,7 +179,7 @@ impl ListingCache {
             let stored = stored_before(before.as_deref(), &entries, is_stored);
             let context = directory.context(&entries);
             let snapshot = Snapshot::new(ListedNames::new(entries, context, stored, modified));
-            replaced = self.pin_nodes(node, before.as_deref(), &survivors, &snapshot);
+            replaced = self.pin_nodes(node, before.as_deref(), &survivors, &found, &snapshot);
             Arc::new(snapshot)
         });
         directory
@@ -201,6 +207,7 @@ impl ListingCache {
         node: &Node,
         before: Option<&Snapshot>,
         survivors: &HashMap<OsString, Weak<Node>>,
+        found: &HashMap<OsString, Arc<Node>>,
         names: &Snapshot,
     ) -> Vec<Arc<Node>> {
         let mut shown = HashMap::new();
@@ -221,6 +228,8 @@ impl ListingCache {
                 }),
                 None => survivors.get(names.name(at)).and_then(Weak::upgrade),
             };
+            // The name was found before it was listed.
+            let old = old.or_else(|| found.get(names.name(at)).cloned());
             let ino = listed.ino(at);
             match old {
                 Some(old) if old.still_fits(entries, at) => {

@@ -5,5 +5,6 @@ mod kinds;
 pub(super) mod listing_cache;
 pub(super) mod listings;
 mod lru;
+pub(super) mod name_first;
 pub(super) mod stored;
 pub(super) mod unlisted;

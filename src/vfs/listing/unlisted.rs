@@ -173,6 +173,39 @@ impl UnlistedNames {
         node.ok_or(TreeError::NotFound)
     }
 
+    /// Whether the server may be asked for this name.
+    pub(super) fn may_ask(&self, directory: &Directory, name: &OsStr) -> bool {
+        self.url_of(directory, name).is_some()
+    }
+
+    /// Looks up a name in a directory whose listing is on its way. `None` if the server does not have it for certain:
+    /// then the listing decides.
+    pub(super) async fn look_up_ahead(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Option<Arc<Node>> {
+        let directory = parent.directory()?;
+        if let Some(CachedLookup { node: Some(node), at }) = directory.state.read().unlisted.get(name)
+            && at.elapsed() < self.shared.ttl
+        {
+            return Some(Arc::clone(node));
+        }
+        let url = self.url_of(directory, name)?;
+        let allowance = self.allowance(&url)?;
+        let metadata = self.probe(&url).await?.ok()?;
+        let found = self.judge(directory, &allowance, &url, metadata).await?;
+        let mut state = directory.state.write();
+        // Its listing has come meanwhile.
+        if state.snapshot().is_some() {
+            return None;
+        }
+        let before = state.unlisted.get(name).and_then(|lookup| lookup.node.clone());
+        let node = self.node(parent, directory, url, before, found);
+        let lookup = CachedLookup {
+            node: Some(Arc::clone(&node)),
+            at: Instant::now(),
+        };
+        state.unlisted.insert(name.to_owned(), lookup);
+        Some(node)
+    }
+
     /// The node of an unlisted name: the earlier one, if it is still the same.
     fn node(
         &self,

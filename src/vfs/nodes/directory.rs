@@ -99,6 +99,9 @@ impl<N: Child> State<N> {
     /// Shows these names from now on. Nothing tells yet whether they have changed.
     pub(in crate::vfs) fn show(&mut self, snapshot: Arc<Snapshot<N>>, is_stored: bool, totals: &Arc<Totals>) {
         (self.validator, self.whole_at) = (Validator::None, None);
+        // Names that were found before they were listed have nodes in the snapshot now.
+        self.unlisted
+            .retain(|name, lookup| lookup.node.is_none() || snapshot.listed.find(name).is_none());
         self.counted = Some(Counted::new(totals, snapshot.totals()));
         self.snapshot = Some(snapshot);
         self.is_stored = is_stored;

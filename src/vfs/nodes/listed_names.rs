@@ -51,6 +51,11 @@ impl ListingContext {
         })
     }
 
+    /// Whether these files are listed.
+    pub(super) fn is_of_listing(&self) -> bool {
+        !self.base.is_empty()
+    }
+
     /// What the source publishes of the file with this link.
     pub(super) fn published(&self, rest: &str) -> Option<&Arc<Published>> {
         self.published.get(rest)

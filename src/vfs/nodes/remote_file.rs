@@ -316,10 +316,41 @@ impl RemoteFile {
 
     /// Whether a newer listing's size and date at this position can be true of this version.
     pub(in crate::vfs) fn still_fits(&self, entries: &Entries, at: usize) -> bool {
+        if !self.context.is_of_listing() {
+            return self.url() == entries.url(at) && entries.published(at).is_none() && self.may_be(entries, at);
+        }
         entries.kind(at) == EntryKind::File(self.listed.size())
             && entries.modified(at) == self.listed.time()
             && entries.published(at) == self.published()
             && self.is_at(entries, at)
+    }
+
+    /// Whether what a listing says at this position can be true of a file that was found before it was listed. Notes
+    /// what the first listing says, with which later ones are compared.
+    fn may_be(&self, entries: &Entries, at: usize) -> bool {
+        let EntryKind::File(size) = entries.kind(at) else {
+            return false;
+        };
+        let listed = (size, entries.modified(at));
+        self.change(|state| {
+            let is_true = match state.listed {
+                Some(before) => before == listed,
+                None => {
+                    let version = state.shown().map(|shown| &shown.version);
+                    let version = version.or(state.known.as_ref().map(|known| &known.version));
+                    let has_size = match size {
+                        ListedSize::Exact(size) => version.is_some_and(|version| version.size == size),
+                        ListedSize::Rounded(_) | ListedSize::Unknown => true,
+                    };
+                    let dates = listed.1.zip(state.modified());
+                    has_size && dates.is_none_or(|(listed, modified)| may_be_date(listed, modified))
+                }
+            };
+            if is_true {
+                state.listed = Some(listed);
+            }
+            is_true
+        })
     }
 
     /// The attributes that `stat` shows.
@@ -435,7 +466,10 @@ impl RemoteFile {
         if !is_known || self.is_changed() || self.is_written.swap(true, Ordering::Relaxed) {
             return None;
         }
-        Some(FileText(self.listed.size(), self.listed.time()).to_string())
+        let (size, time) = self
+            .look(|state| state.listed)
+            .unwrap_or((self.listed.size(), self.listed.time()));
+        Some(FileText(size, time).to_string())
     }
 
     /// Counts an open handle. The date stays the same until [`Self::handle_closed`].
@@ -545,4 +579,16 @@ impl RemoteFile {
         }
         admits
     }
+}
+
+/// Whether a listing's date can be this one. The listing may be in the server's local time, and lack the seconds.
+fn may_be_date(listed: ListedTime, modified: SystemTime) -> bool {
+    /// Offsets from UTC are multiples of it, in seconds.
+    const ZONES: i64 = 900;
+    /// The largest offset.
+    const FARTHEST: i64 = 14 * 3600;
+    let resolution = if listed.exact { 1 } else { 60 };
+    let apart = (seconds(listed.time).0 - seconds(modified).0).abs();
+    let beside = (apart % ZONES).min(ZONES - apart % ZONES);
+    beside <= resolution && apart <= FARTHEST + resolution
 }

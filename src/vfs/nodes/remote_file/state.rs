@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::known::Known;
 use crate::cache::{CacheEntry, Confirmed};
 use crate::http::Version;
+use crate::source::{ListedSize, ListedTime};
 
 /// The node that replaced a file's node. A node holds its file, so a file knows no nodes.
 pub(in crate::vfs::nodes) trait Successor: Send + Sync {
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) handles: u32,
     /// The node that a later listing has in its place.
     pub(super) successor: Option<Weak<dyn Successor>>,
+    /// What the first listing said of a file that was found before it was listed.
+    pub(super) listed: Option<(ListedSize, Option<ListedTime>)>,
     /// Held while a task asks the origin, so that the origin is asked once.
     pub(super) asking: Option<Arc<tokio::sync::Mutex<()>>>,
 }
