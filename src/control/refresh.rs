@@ -173,7 +173,8 @@ async fn refresh(tree: &Arc<Tree>, path: &TreePath, node: &Arc<Node>, tally: &Re
         }
         Err(error) => error,
     };
-    let (TreeError::NotFound, Some(name), Some(parent)) = (&error, path.names().last(), tree.node(node.parent)) else {
+    let (TreeError::NotFound, Some(name), Some(parent)) = (&error, path.names().last(), tree.node(node.parent()))
+    else {
         return Err(error);
     };
     tally.add(tree.refresh_now(&parent).await?);

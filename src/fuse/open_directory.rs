@@ -57,7 +57,11 @@ impl OpenDirectory {
         for position in usize::try_from(offset).unwrap_or(usize::MAX)..DOTS.len() + snapshot.len() {
             let place = match DOTS.get(position) {
                 Some(name) => {
-                    let ino = if position == 0 { self.node.ino } else { self.node.parent };
+                    let ino = if position == 0 {
+                        self.node.ino
+                    } else {
+                        self.node.parent()
+                    };
                     match tree.node(ino) {
                         Some(node) => Place::Dot(name, node),
                         None => continue,

@@ -20,7 +20,7 @@ use super::listing::name_first::{First, NameFirst};
 use super::listing::unlisted::UnlistedNames;
 use super::nodes::changes::Changes;
 use super::nodes::dates::{Clock, Clocks};
-use super::nodes::ino::{Ino, ROOT};
+use super::nodes::ino::{Ino, NOWHERE, ROOT};
 use super::nodes::node::{Directory, Node, Snapshot};
 use super::nodes::remote_file::RemoteFile;
 use super::nodes::store::NodeStore;
@@ -313,7 +313,13 @@ impl Tree {
     /// # Errors
     /// [`TreeError::IsADirectory`] when the origin says so; else as for [`Self::open`].
     pub(crate) async fn open_url(&self, url: &Url) -> Result<Arc<CacheEntry>, TreeError> {
-        let file = RemoteFile::known(url, None, self.shared.nodes.dates(url), self.sources.of_file(url));
+        let file = RemoteFile::known(
+            url,
+            NOWHERE,
+            None,
+            self.shared.nodes.dates(url),
+            self.sources.of_file(url),
+        );
         let node = Arc::new(Node::unlisted(file));
         match self.open(&node).await {
             Err(TreeError::Changed) if node.file().is_some_and(RemoteFile::is_directory) => {

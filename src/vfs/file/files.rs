@@ -54,7 +54,7 @@ impl Files {
             }
             return answer.map_or(Ok(()), |answer| answer.map(|_| ()));
         }
-        let stored = if file.is_stored {
+        let stored = if file.is_stored() {
             revalidator.stored(url).await
         } else {
             None

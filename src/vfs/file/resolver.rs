@@ -49,7 +49,7 @@ impl Resolver {
     /// Learns the clock of a listing: requests one of the file's neighbours that needs a request anyway, if possible
     /// one with the same listed date.
     async fn find_clock(&self, node: &Arc<Node>, file: &RemoteFile, urgency: Urgency) {
-        let Some(parent) = self.shared.nodes.get(node.parent) else {
+        let Some(parent) = self.shared.nodes.get(node.parent()) else {
             return;
         };
         let Some(directory) = parent.directory() else { return };
@@ -73,7 +73,7 @@ impl Resolver {
 
     /// Starts requests for the files after `node` in its directory, if the sequence of requests has reached it.
     fn resolve_ahead(&self, node: &Arc<Node>) {
-        let Some(parent) = self.shared.nodes.get(node.parent) else {
+        let Some(parent) = self.shared.nodes.get(node.parent()) else {
             return;
         };
         let Some(directory) = parent.directory() else { return };
@@ -117,7 +117,7 @@ impl Resolver {
             && let Some(names) = self
                 .shared
                 .nodes
-                .get(node.parent)
+                .get(node.parent())
                 .and_then(|parent| parent.last_known())
         {
             let is_touched = |at: &usize| learnt == Learnt::Clock || names.is_listed_at(*at, file.listed_time());

@@ -33,7 +33,7 @@ impl Revalidator {
         let (Validator::Strong(tag) | Validator::Weak(tag)) = &version.validator else {
             return None;
         };
-        let parent = self.shared.nodes.get(node.parent)?;
+        let parent = self.shared.nodes.get(node.parent())?;
         let (names, at) = parent.directory()?.answered_within(self.shared.ttl)?;
         let (entries, position) = (names.listed.entries(), names.position(node.ino)?);
         let is_it = entries.tag(position) == Some(EntityTag::of(tag)?)

@@ -177,7 +177,7 @@ impl ListingCache {
         let mut replaced = Vec::new();
         let snapshot = same.unwrap_or_else(|| {
             let stored = stored_before(before.as_deref(), &entries, is_stored);
-            let context = directory.context(&entries);
+            let context = directory.context(node.ino, &entries);
             let snapshot = Snapshot::new(ListedNames::new(entries, context, stored, modified));
             replaced = self.pin_nodes(node, before.as_deref(), &survivors, &found, &snapshot);
             Arc::new(snapshot)
@@ -241,7 +241,7 @@ impl ListingCache {
                     }
                 }
                 Some(old) => {
-                    let child = self.shared.nodes.add_listed(node.ino, listed, at, None);
+                    let child = self.shared.nodes.add_listed(listed, at, None);
                     old.note_successor(&child);
                     names.pin(at, child);
                     replaced.push(old);
@@ -250,9 +250,9 @@ impl ListingCache {
                     let shown = shown.remove(&at);
                     // The kernel may reference a node of an older listing that has this number.
                     let other = self.shared.nodes.get(ino);
-                    let is_it = |other: &Arc<Node>| other.parent == node.ino && other.still_fits(entries, at);
+                    let is_it = |other: &Arc<Node>| other.parent() == node.ino && other.still_fits(entries, at);
                     if shown.is_some() || other.is_some_and(|other| !is_it(&other)) {
-                        names.pin(at, self.shared.nodes.add_listed(node.ino, listed, at, shown));
+                        names.pin(at, self.shared.nodes.add_listed(listed, at, shown));
                     }
                 }
             }
@@ -342,7 +342,9 @@ impl ListingCache {
             let number = ino::of_directory(&below);
             (
                 number,
-                self.shared.nodes.directory(file.source(), below, file.listed_time()),
+                self.shared
+                    .nodes
+                    .directory(file.source(), parent.ino, below, file.listed_time()),
             )
         } else {
             let next = file.next_version();
@@ -352,7 +354,7 @@ impl ListingCache {
             };
             (number, Kind::File(next))
         };
-        let node = self.shared.nodes.add(parent.ino, number, next);
+        let node = self.shared.nodes.add(number, next);
         if let Some((names, at)) = place {
             names.replace(at, Arc::clone(&node));
         }

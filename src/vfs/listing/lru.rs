@@ -60,12 +60,11 @@ impl ListingLru {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::nodes::ino::ROOT;
     use crate::vfs::nodes::node::{Directory, Kind};
 
     fn node(ino: Ino) -> Arc<Node> {
         let kind = Kind::Directory(Box::new(Directory::fixed()));
-        Arc::new(Node::new(ino, ROOT, kind))
+        Arc::new(Node::new(ino, kind))
     }
 
     #[test]

@@ -220,8 +220,8 @@ impl UnlistedNames {
                 let same = before.filter(|node| node.url().as_ref() == Some(&below));
                 return same.unwrap_or_else(|| {
                     let number = ino::of_directory(&below);
-                    let kind = self.shared.nodes.directory(&directory.source, below, None);
-                    self.shared.nodes.add(parent.ino, number, kind)
+                    let kind = self.shared.nodes.directory(&directory.source, parent.ino, below, None);
+                    self.shared.nodes.add(number, kind)
                 });
             }
             Unlisted::File(metadata) => Known::of(metadata),
@@ -240,8 +240,8 @@ impl UnlistedNames {
             self.shared.cache.catalog().keep_file(&url, version.clone(), *modified);
         }
         let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
-        let file = RemoteFile::known(&url, known, dates, source);
-        self.shared.nodes.add(parent.ino, number, Kind::File(file))
+        let file = RemoteFile::known(&url, parent.ino, known, dates, source);
+        self.shared.nodes.add(number, Kind::File(file))
     }
 
     /// Requests the metadata at a URL, with the short wait of a revalidation.

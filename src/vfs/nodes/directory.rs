@@ -12,7 +12,7 @@ use url::Url;
 use super::attributes::{Attributes, undated};
 use super::dates::Dates;
 use super::freshness::Freshness;
-use super::ino::Ino;
+use super::ino::{Ino, ROOT};
 use super::listed_names::ListingContext;
 use super::snapshot::{Child, Snapshot};
 use super::totals::{Counted, Totals};
@@ -34,6 +34,8 @@ pub(in crate::vfs) struct Directory<N> {
     pub(in crate::vfs) url: Option<Url>,
     /// Lists it.
     pub(in crate::vfs) source: Arc<dyn Source>,
+    /// The directory that first listed it. The root is its own parent.
+    pub(super) parent: Ino,
     /// The dates of its entries.
     pub(in crate::vfs) dates: Arc<Dates>,
     /// Locked for a look-up, or while a listing's names are replaced. No I/O under it.
@@ -121,6 +123,7 @@ impl<N: Child> Directory<N> {
     /// A directory whose names come from a listing.
     pub(in crate::vfs) fn listed(
         source: Arc<dyn Source>,
+        parent: Ino,
         url: Url,
         listed_time: Option<ListedTime>,
         dates: Arc<Dates>,
@@ -128,6 +131,7 @@ impl<N: Child> Directory<N> {
         Directory {
             url: Some(url),
             source,
+            parent,
             dates,
             state: RwLock::new(State {
                 listed_time,
@@ -155,14 +159,14 @@ impl<N: Child> Directory<N> {
         let nowhere = Url::parse("http://-/").expect("a constant");
         Directory {
             url: None,
-            ..Directory::listed(Arc::new(SingleFile), nowhere, None, Dates::by(Arc::default()))
+            ..Directory::listed(Arc::new(SingleFile), ROOT, nowhere, None, Dates::by(Arc::default()))
         }
     }
 
-    /// What the files of a listing of it share.
-    pub(in crate::vfs) fn context(&self, entries: &Entries) -> Arc<ListingContext> {
+    /// What the files of a listing of it share; its node has the number `ino`.
+    pub(in crate::vfs) fn context(&self, ino: Ino, entries: &Entries) -> Arc<ListingContext> {
         let (dates, source) = (Arc::clone(&self.dates), Arc::clone(&self.source));
-        ListingContext::new(entries, dates, source)
+        ListingContext::new(entries, ino, dates, source)
     }
 
     /// Whether there is a directory with this URL at this position.

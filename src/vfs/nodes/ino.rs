@@ -17,7 +17,7 @@ pub(crate) type Ino = u64;
 pub(crate) const ROOT: Ino = 1;
 
 /// The number of a node that no directory shows. The kernel knows none by it.
-pub(super) const NOWHERE: Ino = 0;
+pub(in crate::vfs) const NOWHERE: Ino = 0;
 
 /// The number for the text that identifies a node. From 2 to 2^63 - 1, as some programs keep numbers in signed
 /// columns.

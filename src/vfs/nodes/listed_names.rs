@@ -20,6 +20,8 @@ use crate::source::{Entries, EntryKind, Published, Source};
 pub(in crate::vfs) struct ListingContext {
     /// The directory's URL, the prefix of most files' URLs.
     base: Arc<str>,
+    /// The directory.
+    pub(super) parent: Ino,
     /// The dates of these files.
     pub(in crate::vfs) dates: Arc<Dates>,
     /// Listed them.
@@ -29,10 +31,16 @@ pub(in crate::vfs) struct ListingContext {
 }
 
 impl ListingContext {
-    pub(super) fn new(entries: &Entries, dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
+    pub(super) fn new(
+        entries: &Entries,
+        parent: Ino,
+        dates: Arc<Dates>,
+        source: Arc<dyn Source>,
+    ) -> Arc<ListingContext> {
         let published = entries.all_published();
         Arc::new(ListingContext {
             base: Arc::clone(entries.base()),
+            parent,
             dates,
             source,
             published: published
@@ -42,9 +50,10 @@ impl ListingContext {
     }
 
     /// What files that no listing has share.
-    pub(in crate::vfs) fn unlisted(dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
+    pub(in crate::vfs) fn unlisted(parent: Ino, dates: Arc<Dates>, source: Arc<dyn Source>) -> Arc<ListingContext> {
         Arc::new(ListingContext {
             base: Arc::from(""),
+            parent,
             dates,
             source,
             published: HashMap::new(),
@@ -239,7 +248,7 @@ mod tests {
             assert!(entries.push(&entry));
         }
         entries.shrink_to_fit();
-        let context = ListingContext::new(&entries, Dates::by(Arc::default()), Arc::new(SingleFile));
+        let context = ListingContext::new(&entries, 1, Dates::by(Arc::default()), Arc::new(SingleFile));
         ListedNames::new(entries, context, None, None)
     }
 

@@ -26,8 +26,6 @@ pub(crate) type Snapshot = snapshot::Snapshot<Node>;
 pub(crate) struct Node {
     /// The inode number, unique among the nodes that exist.
     pub ino: Ino,
-    /// The directory that first listed it. The root is its own parent.
-    pub parent: Ino,
     /// Number of kernel references; the maximum stands for any larger number. **Changed under the lock of
     /// [`NodeTable`](super::table::NodeTable) only.**
     pub(super) references: AtomicU32,
@@ -45,10 +43,9 @@ pub(in crate::vfs) enum Kind {
 
 impl Node {
     /// A node without kernel references.
-    pub(in crate::vfs) fn new(ino: Ino, parent: Ino, kind: Kind) -> Node {
+    pub(in crate::vfs) fn new(ino: Ino, kind: Kind) -> Node {
         Node {
             ino,
-            parent,
             references: AtomicU32::new(0),
             is_replaced: AtomicBool::new(false),
             kind,
@@ -57,7 +54,15 @@ impl Node {
 
     /// A file that is in no directory.
     pub(in crate::vfs) fn unlisted(file: RemoteFile) -> Node {
-        Node::new(NOWHERE, NOWHERE, Kind::File(file))
+        Node::new(NOWHERE, Kind::File(file))
+    }
+
+    /// The directory that first listed it. The root is its own parent.
+    pub(crate) fn parent(&self) -> Ino {
+        match &self.kind {
+            Kind::Directory(directory) => directory.parent,
+            Kind::File(file) => file.parent(),
+        }
     }
 
     /// This node's directory, if it is one.
@@ -117,7 +122,7 @@ impl Node {
 
     /// Whether the entry at this position of the listing of directory `parent` means this node.
     pub(super) fn is_listed(&self, parent: Ino, entries: &Entries, at: usize) -> bool {
-        self.parent == parent
+        self.parent() == parent
             && match &self.kind {
                 Kind::Directory(directory) => directory.is_at(entries, at),
                 Kind::File(file) => !entries.is_directory(at) && file.is_at(entries, at),

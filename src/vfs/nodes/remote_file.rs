@@ -6,11 +6,12 @@ pub(super) mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use smol_str::SmolStr;
 use url::Url;
 
 use super::attributes::{Attributes, undated};
@@ -39,29 +40,40 @@ const GHOST: Duration = Duration::from_secs(60);
 /// [`State`], which is created on demand.
 pub(crate) struct RemoteFile {
     context: Arc<ListingContext>,
-    /// The URL, without the base if `is_below`.
-    rest: Box<str>,
-    listed: Listed,
+    /// The URL, without the base if it [begins with that](Self::is_below). Most are short enough to be held here.
+    rest: SmolStr,
+    /// Of [`Self::listed`].
+    size: u64,
+    /// Of [`Self::listed`].
+    nanoseconds: i64,
     /// The date that was last shown, in seconds after the listed date, or [`NOT_SHOWN`]. **Valid only while `state`
     /// is `None`.**
     shown_plainly: AtomicI32,
-    /// Whether the URL begins with the base.
-    is_below: bool,
-    /// Whether the listing's size and date apply to this version.
-    is_listed: bool,
-    /// Whether the listing's size and date come from an earlier mount's listing, and so belong to what the catalog
-    /// stores of the file.
-    pub(in crate::vfs) is_stored: bool,
-    /// Whether the catalog stores what this node shows.
-    is_written: AtomicBool,
-    /// Whether the server says that the URL is a directory.
-    is_directory: AtomicBool,
-    changed: AtomicBool,
-    /// Whether it replaced another version that was shown under this name.
-    is_successor: AtomicBool,
+    /// What the listing says, and facts that stay; see [`Listed`] and the constants below.
+    said: u8,
+    /// What changes; see the constants below.
+    flags: AtomicU8,
     /// Locked only to read or change the state.
     state: Mutex<Option<Box<State>>>,
 }
+
+/// Bit of `said`: the URL begins with the base.
+const IS_BELOW: u8 = 16;
+/// Bit of `said`: the listing's size and date apply to this version.
+const IS_LISTED: u8 = 32;
+/// Bit of `said`: the listing's size and date come from an earlier mount's listing, and so belong to what the catalog
+/// stores of the file.
+const IS_STORED: u8 = 64;
+const _: () = assert!((IS_BELOW | IS_LISTED | IS_STORED) & Listed::BITS == 0);
+
+/// Flag: the catalog stores what this node shows.
+const WRITTEN: u8 = 1;
+/// Flag: the server says that the URL is a directory.
+const DIRECTORY: u8 = 2;
+/// Flag: the file has another version now.
+const CHANGED: u8 = 4;
+/// Flag: it replaced another version that was shown under this name.
+const SUCCESSOR: u8 = 8;
 
 /// No date was shown yet.
 const NOT_SHOWN: i32 = i32::MIN;
@@ -76,38 +88,70 @@ impl RemoteFile {
             EntryKind::Directory => ListedSize::Unknown,
         };
         let (context, listed) = (Arc::clone(&names.context), Listed::new(size, entries.modified(at)));
-        RemoteFile {
-            is_listed: true,
-            is_stored: names.is_stored(at),
-            ..RemoteFile::at(context, rest.into(), is_below, listed)
-        }
+        let mut file = RemoteFile::at(context, rest.into(), is_below, listed);
+        file.said |= IS_LISTED | if names.is_stored(at) { IS_STORED } else { 0 };
+        file
     }
 
-    fn at(context: Arc<ListingContext>, rest: Box<str>, is_below: bool, listed: Listed) -> RemoteFile {
+    fn at(context: Arc<ListingContext>, rest: SmolStr, is_below: bool, listed: Listed) -> RemoteFile {
         RemoteFile {
             context,
             rest,
-            listed,
+            size: listed.size,
+            nanoseconds: listed.nanoseconds,
             shown_plainly: AtomicI32::new(NOT_SHOWN),
-            is_below,
-            is_listed: false,
-            is_stored: false,
-            is_written: AtomicBool::new(false),
-            is_directory: AtomicBool::new(false),
-            changed: AtomicBool::new(false),
-            is_successor: AtomicBool::new(false),
+            said: listed.said | if is_below { IS_BELOW } else { 0 },
+            flags: AtomicU8::new(0),
             state: Mutex::new(None),
         }
+    }
+
+    /// What the listing says of it.
+    fn listed_facts(&self) -> Listed {
+        Listed {
+            size: self.size,
+            nanoseconds: self.nanoseconds,
+            said: self.said & Listed::BITS,
+        }
+    }
+
+    fn is_below(&self) -> bool {
+        self.said & IS_BELOW != 0
+    }
+
+    fn is_listed(&self) -> bool {
+        self.said & IS_LISTED != 0
+    }
+
+    /// Whether the listing's size and date come from an earlier mount's listing, and so belong to what the catalog
+    /// stores of the file.
+    pub(in crate::vfs) fn is_stored(&self) -> bool {
+        self.said & IS_STORED != 0
+    }
+
+    /// The directory that first listed it.
+    pub(super) fn parent(&self) -> Ino {
+        self.context.parent
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags.load(Ordering::Acquire) & flag != 0
+    }
+
+    /// Sets a flag. Returns whether it was set before.
+    fn set(&self, flag: u8) -> bool {
+        self.flags.fetch_or(flag, Ordering::AcqRel) & flag != 0
     }
 
     /// A file from the origin's metadata answer.
     pub(in crate::vfs) fn known(
         url: &Url,
+        parent: Ino,
         known: Option<Known>,
         dates: Arc<Dates>,
         source: Arc<dyn Source>,
     ) -> RemoteFile {
-        let context = ListingContext::unlisted(dates, source);
+        let context = ListingContext::unlisted(parent, dates, source);
         let listed = Listed::new(ListedSize::Unknown, None);
         let file = RemoteFile::at(context, url.as_str().into(), false, listed);
         file.change(|state| state.known = known);
@@ -117,7 +161,7 @@ impl RemoteFile {
     /// The same file, if an earlier mount showed it and the listing has not changed since.
     pub(in crate::vfs) fn shown_before(self, file: StoredFile) -> RemoteFile {
         let known = Known::stored(file);
-        self.is_written.store(true, Ordering::Relaxed);
+        self.set(WRITTEN);
         let listed = self.listed_time();
         // A listing without a date says the same of any version.
         if let (Some(listed), Some(modified)) = (listed, known.modified) {
@@ -143,22 +187,21 @@ impl RemoteFile {
             state.known.as_ref().filter(is_news).cloned()
         });
         // The listing may describe either version. While it stays the same, it says nothing new of this one.
-        let next = RemoteFile {
-            is_successor: AtomicBool::new(true),
-            ..RemoteFile::at(Arc::clone(&self.context), self.rest.clone(), self.is_below, self.listed)
-        };
+        let (context, rest) = (Arc::clone(&self.context), self.rest.clone());
+        let next = RemoteFile::at(context, rest, self.is_below(), self.listed_facts());
+        next.set(SUCCESSOR);
         next.change(|state| state.known = known);
         next
     }
 
     /// The file's URL.
     pub(in crate::vfs) fn url(&self) -> Url {
-        self.context.url(&self.rest, self.is_below)
+        self.context.url(&self.rest, self.is_below())
     }
 
     /// Whether the entry at this position has this file's URL.
     pub(super) fn is_at(&self, entries: &Entries, at: usize) -> bool {
-        self.context.is_at(&self.rest, self.is_below, entries, at)
+        self.context.is_at(&self.rest, self.is_below(), entries, at)
     }
 
     /// What its listing says of its content.
@@ -183,8 +226,8 @@ impl RemoteFile {
 
     /// The size that the listing gives this version.
     pub(in crate::vfs) fn listed_size(&self) -> ListedSize {
-        if self.is_listed {
-            self.listed.size()
+        if self.is_listed() {
+            self.listed_facts().size()
         } else {
             ListedSize::Unknown
         }
@@ -192,12 +235,12 @@ impl RemoteFile {
 
     /// The date that the listing gives this version.
     pub(in crate::vfs) fn listed_time(&self) -> Option<ListedTime> {
-        self.listed.time().filter(|_| self.is_listed)
+        self.listed_facts().time().filter(|_| self.is_listed())
     }
 
     /// Whether there is more state than the listing gives.
     pub(in crate::vfs) fn has_own_state(&self) -> bool {
-        self.changed.load(Ordering::Acquire) || self.state.lock().is_some()
+        self.has(CHANGED) || self.state.lock().is_some()
     }
 
     /// Reads the state; an empty one if there is none.
@@ -220,9 +263,7 @@ impl RemoteFile {
         if after == NOT_SHOWN {
             return State::default();
         }
-        let Listed {
-            seconds, nanoseconds, ..
-        } = self.listed;
+        let (seconds, nanoseconds) = self.listed_facts().seconds();
         let date = match self.listed_time() {
             Some(_) => time(seconds.saturating_add(after.into()), nanoseconds),
             None => Some(undated()),
@@ -243,9 +284,10 @@ impl RemoteFile {
             None => Some(0),
             Some(_) => {
                 let (shown, nanoseconds) = seconds(date);
-                let after = shown.checked_sub(self.listed.seconds);
+                let listed = self.listed_facts().seconds();
+                let after = shown.checked_sub(listed.0);
                 let after = after.and_then(|after| i32::try_from(after).ok());
-                after.filter(|_| nanoseconds == self.listed.nanoseconds)
+                after.filter(|_| nanoseconds == listed.1)
             }
         };
         let Some(after) = after.filter(|&after| after != NOT_SHOWN) else {
@@ -290,7 +332,7 @@ impl RemoteFile {
 
     /// The exact size that the listing gives now, in bytes. It may be another version's.
     pub(in crate::vfs) fn exactly_listed(&self) -> Option<u64> {
-        match self.listed.size() {
+        match self.listed_facts().size() {
             ListedSize::Exact(size) => Some(size),
             ListedSize::Rounded(_) | ListedSize::Unknown => None,
         }
@@ -304,7 +346,7 @@ impl RemoteFile {
 
     /// See [`Node::is_changed`](super::node::Node::is_changed).
     pub(in crate::vfs) fn is_changed(&self) -> bool {
-        if self.changed.load(Ordering::Acquire) {
+        if self.has(CHANGED) {
             return true;
         }
         if self.state.lock().is_none() {
@@ -319,8 +361,10 @@ impl RemoteFile {
         if !self.context.is_of_listing() {
             return self.url() == entries.url(at) && entries.published(at).is_none() && self.may_be(entries, at);
         }
-        entries.kind(at) == EntryKind::File(self.listed.size())
-            && entries.modified(at) == self.listed.time()
+        let EntryKind::File(size) = entries.kind(at) else {
+            return false;
+        };
+        Listed::new(size, entries.modified(at)) == self.listed_facts()
             && entries.published(at) == self.published()
             && self.is_at(entries, at)
     }
@@ -397,13 +441,13 @@ impl RemoteFile {
 
     /// Notes that the server says this is a directory. A directory node replaces it.
     pub(in crate::vfs) fn mark_directory(&self) {
-        self.is_directory.store(true, Ordering::Release);
-        self.changed.store(true, Ordering::Release);
+        self.set(DIRECTORY);
+        self.set(CHANGED);
     }
 
     /// Whether a directory node must replace it.
     pub(in crate::vfs) fn is_directory(&self) -> bool {
-        self.is_directory.load(Ordering::Acquire)
+        self.has(DIRECTORY)
     }
 
     /// Notes that the origin says the file does not exist.
@@ -463,12 +507,12 @@ impl RemoteFile {
     /// once. `None` while the version is unknown.
     pub(in crate::vfs) fn take_unstored(&self) -> Option<String> {
         let is_known = self.look(|state| state.known.is_some() || state.shown().is_some());
-        if !is_known || self.is_changed() || self.is_written.swap(true, Ordering::Relaxed) {
+        if !is_known || self.is_changed() || self.set(WRITTEN) {
             return None;
         }
         let (size, time) = self
             .look(|state| state.listed)
-            .unwrap_or((self.listed.size(), self.listed.time()));
+            .unwrap_or((self.listed_facts().size(), self.listed_facts().time()));
         Some(FileText(size, time).to_string())
     }
 
@@ -558,12 +602,12 @@ impl RemoteFile {
 
     /// Notes that it replaced another version that was shown under this name.
     pub(super) fn set_is_successor(&self) {
-        self.is_successor.store(true, Ordering::Relaxed);
+        self.set(SUCCESSOR);
     }
 
     /// Whether it replaced another version that was shown under this name.
     pub(in crate::vfs) fn is_successor(&self) -> bool {
-        self.is_successor.load(Ordering::Relaxed)
+        self.has(SUCCESSOR)
     }
 
     /// Whether this version can be shown here; if not, the file is marked as changed.
@@ -575,7 +619,7 @@ impl RemoteFile {
             (None, None, None) => true,
         });
         if !admits {
-            self.changed.store(true, Ordering::Release);
+            self.set(CHANGED);
         }
         admits
     }

@@ -35,19 +35,26 @@ impl NodeStore {
     }
 
     /// Adds a node, with the inode number `wanted` if that is free.
-    pub(in crate::vfs) fn add(&self, parent: Ino, wanted: Ino, kind: Kind) -> Arc<Node> {
-        self.table.add(wanted, |ino| Node::new(ino, parent, kind))
+    pub(in crate::vfs) fn add(&self, wanted: Ino, kind: Kind) -> Arc<Node> {
+        self.table.add(wanted, |ino| Node::new(ino, kind))
     }
 
     /// A directory whose names come from a listing.
     pub(in crate::vfs) fn directory(
         &self,
         source: &Arc<dyn Source>,
+        parent: Ino,
         url: Url,
         listed_time: Option<ListedTime>,
     ) -> Kind {
         let dates = self.dates(&url);
-        Kind::Directory(Box::new(Directory::listed(Arc::clone(source), url, listed_time, dates)))
+        Kind::Directory(Box::new(Directory::listed(
+            Arc::clone(source),
+            parent,
+            url,
+            listed_time,
+            dates,
+        )))
     }
 
     /// The dates of a directory at this URL.
@@ -73,8 +80,7 @@ impl NodeStore {
             // Before the lock of the table, because it takes that of the clocks.
             let kind = self.kind(listed, at);
             // Another thread may have added it meanwhile.
-            self.table
-                .get_or_add(ino, is_it, |ino| Node::new(ino, parent.ino, kind))
+            self.table.get_or_add(ino, is_it, |ino| Node::new(ino, kind))
         });
         // A directory's names live in its node, and a node with another number can be found again only here.
         if node.is_directory() || node.ino != ino {
@@ -92,16 +98,10 @@ impl NodeStore {
     }
 
     /// Adds a node for the name at this position; `shown` is what earlier mounts showed of it.
-    pub(in crate::vfs) fn add_listed(
-        &self,
-        parent: Ino,
-        listed: &ListedNames,
-        at: usize,
-        shown: Option<ShownFile>,
-    ) -> Arc<Node> {
+    pub(in crate::vfs) fn add_listed(&self, listed: &ListedNames, at: usize, shown: Option<ShownFile>) -> Arc<Node> {
         match (self.kind(listed, at), shown) {
-            (Kind::File(file), Some(shown)) => self.add(parent, shown.ino, Kind::File(file.shown_before(shown.file))),
-            (kind, _) => self.add(parent, listed.ino(at), kind),
+            (Kind::File(file), Some(shown)) => self.add(shown.ino, Kind::File(file.shown_before(shown.file))),
+            (kind, _) => self.add(listed.ino(at), kind),
         }
     }
 
@@ -109,7 +109,12 @@ impl NodeStore {
     fn kind(&self, listed: &ListedNames, at: usize) -> Kind {
         let entries = listed.entries();
         if entries.is_directory(at) {
-            self.directory(&listed.context.source, entries.url(at), entries.modified(at))
+            self.directory(
+                &listed.context.source,
+                listed.context.parent,
+                entries.url(at),
+                entries.modified(at),
+            )
         } else {
             Kind::File(RemoteFile::listed(listed, at))
         }
@@ -117,7 +122,7 @@ impl NodeStore {
 
     /// Pins a node in its directory, because it will have more state than its listing.
     pub(in crate::vfs) fn pin_in_directory(&self, node: &Arc<Node>) {
-        let names = self.get(node.parent).and_then(|parent| parent.last_known());
+        let names = self.get(node.parent()).and_then(|parent| parent.last_known());
         if let Some(names) = names
             && let Some(at) = names.listed.position(node.ino)
         {

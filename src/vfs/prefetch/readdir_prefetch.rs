@@ -79,7 +79,7 @@ impl ReaddirPrefetch {
     /// Whether a walk in this order, each directory before its sub-directories, leads from `last` to `now` or close
     /// by.
     fn comes_next(&self, last: &Node, now: &Node, order: Order) -> bool {
-        if now.parent == last.ino {
+        if now.parent() == last.ino {
             return last.last_known().is_some_and(|names| {
                 let mut near = Walked { names: &names, order }.directories_after(None).take(NEAR);
                 near.any(|at| names.ino(at) == now.ino)
@@ -88,10 +88,10 @@ impl ReaddirPrefetch {
         // The next sibling, or that of the nearest ancestor that has a next sibling.
         let mut at = last.ino;
         while let Some(node) = self.shared.nodes.get(at).filter(|node| node.ino != ROOT) {
-            let Some(parent) = self.shared.nodes.get(node.parent) else {
+            let Some(parent) = self.shared.nodes.get(node.parent()) else {
                 return false;
             };
-            if parent.ino == now.parent {
+            if parent.ino == now.parent() {
                 return parent.last_known().is_some_and(|names| {
                     Walked { names: &names, order }.are_directories_near(node.ino, now.ino, NEAR)
                 });
@@ -113,7 +113,7 @@ impl ReaddirPrefetch {
         self.collect_below(node, &mut ahead);
         let mut at = Arc::clone(node);
         while ahead.goes_on() && at.ino != ROOT {
-            let Some(parent) = self.shared.nodes.get(at.parent) else {
+            let Some(parent) = self.shared.nodes.get(at.parent()) else {
                 break;
             };
             if let Some(names) = parent.last_known() {
@@ -161,7 +161,7 @@ impl ReaddirPrefetch {
         if self.shared.client.is_offline() {
             return None;
         }
-        let parent = self.shared.nodes.get(node.parent)?;
+        let parent = self.shared.nodes.get(node.parent())?;
         let names = parent.last_known()?;
         let step = self
             .file_walks

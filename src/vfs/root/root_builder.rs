@@ -19,11 +19,11 @@ use crate::vfs::shared::Shared;
 pub(in crate::vfs) fn root_node(top: &Top, clocks: &Clocks) -> Arc<Node> {
     let directory = match top {
         Top::Directory { source, url, .. } => {
-            Directory::listed(Arc::clone(source), url.clone(), None, Dates::at(clocks, url))
+            Directory::listed(Arc::clone(source), ROOT, url.clone(), None, Dates::at(clocks, url))
         }
         Top::Names(_) => Directory::fixed(),
     };
-    Arc::new(Node::new(ROOT, ROOT, Kind::Directory(Box::new(directory))))
+    Arc::new(Node::new(ROOT, Kind::Directory(Box::new(directory))))
 }
 
 /// Fills the root of a tree.
@@ -44,7 +44,7 @@ impl RootBuilder<'_> {
                 let entries = entries.into_iter();
                 let children = entries.map(|(name, TopEntry { source, what, .. })| (name, self.entry(source, what)));
                 let (dates, source) = (Arc::clone(&directory.dates), Arc::clone(&directory.source));
-                let context = ListingContext::unlisted(dates, source);
+                let context = ListingContext::unlisted(ROOT, dates, source);
                 let names = Arc::new(Snapshot::of_nodes(context, children.collect()));
                 directory.state.write().show(names, false, self.listing_cache.totals());
             }
@@ -59,14 +59,14 @@ impl RootBuilder<'_> {
                 let node = self
                     .shared
                     .nodes
-                    .add(ROOT, number, self.shared.nodes.directory(&source, url, None));
+                    .add(number, self.shared.nodes.directory(&source, ROOT, url, None));
                 self.show(&node, listing);
                 node
             }
             TopFound::File(url, known) => {
                 let number = ino::of_file(&url, known.as_ref().map(|known| &known.version));
-                let file = RemoteFile::known(&url, known.clone(), self.shared.nodes.dates(&url), source);
-                let node = self.shared.nodes.add(ROOT, number, Kind::File(file));
+                let file = RemoteFile::known(&url, ROOT, known.clone(), self.shared.nodes.dates(&url), source);
+                let node = self.shared.nodes.add(number, Kind::File(file));
                 match known {
                     Some(Known { version, at: None, .. }) => {
                         let (revalidator, asked) = (Arc::clone(self.revalidator), Arc::clone(&node));

@@ -21,14 +21,14 @@ fn entries(size: u64) -> Entries {
 
 fn file(size: u64) -> RemoteFile {
     let entries = entries(size);
-    let context = ListingContext::new(&entries, Dates::by(Arc::default()), Arc::new(SingleFile));
+    let context = ListingContext::new(&entries, 1, Dates::by(Arc::default()), Arc::new(SingleFile));
     RemoteFile::listed(&ListedNames::new(entries, context, None, None), 0)
 }
 
 /// Bounds the memory of a file that the kernel references.
 #[test]
 fn node_of_a_file_is_small() {
-    assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
+    assert!(size_of::<Node>() <= 88, "{}", size_of::<Node>());
     let file = file(3);
     file.attributes(2);
     assert!(!file.has_own_state(), "its shown size takes no state");
