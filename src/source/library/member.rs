@@ -8,6 +8,7 @@ use url::Url;
 
 use super::filter::Filter;
 use super::{MemberConfig, address, directory_url};
+use crate::http::Validator;
 use crate::http::{Origin, redact, tag};
 use crate::origin::{Client, DownOrigin, Metadata};
 use crate::source::registry::Opened;
@@ -226,12 +227,15 @@ impl Member {
             modified: None,
             is_marked: true,
             has_external: false,
+            validator: Validator::None,
         })
     }
 
     /// The listing as the library shows it.
     fn dressed(&self, directory: Option<&Url>, root: Option<&Url>, mut listing: Listing) -> Listing {
         self.filter.apply(&mut listing.entries, directory, root);
+        // The server's validator says nothing of the filter, which the user may change.
+        listing.validator = Validator::None;
         let entries = &mut listing.entries;
         for at in 0..entries.len() {
             if !entries.is_directory(at) {

@@ -12,6 +12,7 @@ use url::Url;
 use super::address;
 use super::member::Layer;
 use super::plan::Plan;
+use crate::http::Validator;
 use crate::http::tag;
 use crate::source::{Entries, EntryKind, LeftOut, Listing};
 
@@ -90,6 +91,7 @@ pub(super) fn merge(plan: &Plan, path: &str, layers: &[(Layer, Listing)]) -> Mer
             modified: None,
             is_marked: true,
             has_external,
+            validator: Validator::None,
         },
         below,
     }

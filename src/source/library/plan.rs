@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::address;
 use super::member::Member;
 use super::{LibraryConfig, MemberConfig};
+use crate::http::Validator;
 use crate::http::{Origin, redact};
 use crate::origin::Client;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, Listing, Name};
@@ -132,6 +133,7 @@ impl Plan {
             modified: None,
             is_marked: true,
             has_external: false,
+            validator: Validator::None,
         }
     }
 

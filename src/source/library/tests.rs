@@ -10,6 +10,7 @@ use super::member::Layer;
 use super::overlay::merge;
 use super::plan::Plan;
 use super::{LibraryConfig, MemberConfig};
+use crate::http::Validator;
 use crate::http::{HttpConfig, tag};
 use crate::origin::Client;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name, SourceConfig, SourceSpec};
@@ -57,6 +58,7 @@ fn listing(base: &str, names: &BTreeMap<String, bool>) -> Listing {
         modified: None,
         is_marked: true,
         has_external: false,
+        validator: Validator::None,
     }
 }
 
