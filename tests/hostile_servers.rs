@@ -271,13 +271,13 @@ fn oversized_page_is_rejected_before_it_is_read() {
 fn evicted_listings_reload_and_open_inodes_keep_numbers() {
     const DIRECTORIES: usize = 20;
     let origin = Origin::start();
-    let paths: Vec<String> = (0..DIRECTORIES * 5)
-        .map(|number| format!("d{:02}/f{number}", number / 5))
+    let paths: Vec<String> = (0..DIRECTORIES * 8)
+        .map(|number| format!("d{:02}/f{number}", number / 8))
         .collect();
     paths
         .iter()
         .for_each(|path| origin.add(&format!("/{path}"), path.as_str()));
-    // Twice as many over all directories; there are six times as many.
+    // Five times as many over all directories; there are nine times as many.
     let mount = Mount::of(&origin.url("/"))
         .with("--max-entries", &DIRECTORIES.to_string())
         .with("--attr-ttl", "1h")
@@ -290,7 +290,7 @@ fn evicted_listings_reload_and_open_inodes_keep_numbers() {
     for _ in 0..2 {
         for directory in 0..DIRECTORIES {
             let names = fs::read_dir(mount.path(format!("d{directory:02}"))).expect("to list");
-            assert_eq!(names.count(), 5);
+            assert_eq!(names.count(), 8);
         }
         for (path, file) in paths.iter().zip(&files) {
             assert_eq!(

@@ -36,6 +36,9 @@ use crate::vfs::{Naming, StoredListings, Top, Tree, TreeConfig};
 /// there are several so that small reads of cached bytes are answered in parallel.
 pub(super) const SESSION_THREADS: usize = 4;
 
+/// Names held in memory, in multiples of what one directory may have: by default 5,000,000, which take some 400 MB.
+const LARGEST_DIRECTORIES: usize = 5;
+
 /// Claims the mountpoint for this process, if it can be mounted on.
 ///
 /// # Errors
@@ -268,7 +271,7 @@ fn tree_config(config: &MountConfig, engine: &Engine) -> TreeConfig {
         connections: engine.http.max_connections,
         retries: engine.retries,
         patience: engine.read_timeout,
-        most_names: config.listings.max_entries.saturating_mul(2),
+        most_names: config.listings.max_entries.saturating_mul(LARGEST_DIRECTORIES),
     }
 }
 

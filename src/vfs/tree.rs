@@ -44,7 +44,7 @@ pub(crate) struct TreeConfig {
     pub retries: u32,
     /// Maximum time that a caller waits for an answer, all attempts together. Default: 2 min.
     pub patience: Duration,
-    /// Most names held in memory over all directories. A single directory may have more. Default: 2,000,000.
+    /// Most names held in memory over all directories. A single directory may have more. Default: 5,000,000.
     pub most_names: usize,
 }
 

@@ -60,7 +60,7 @@ impl RootBuilder<'_> {
                     .shared
                     .nodes
                     .add(number, self.shared.nodes.directory(&source, ROOT, url, None));
-                self.show(&node, listing);
+                self.show(&node, *listing);
                 node
             }
             TopFound::File(url, known) => {

@@ -60,7 +60,7 @@ impl TopEntry {
     fn of(opened: Opened, url: &Url, listing: impl FnOnce(Listing) -> TopListing) -> TopEntry {
         let Opened { kind, source, found } = opened;
         let what = match found {
-            Found::Directory(url, names) => TopFound::Directory(url, listing(names)),
+            Found::Directory(url, names) => TopFound::Directory(url, Box::new(listing(names))),
             Found::File(metadata) => TopFound::File(url.clone(), Known::of(metadata)),
         };
         TopEntry { kind, source, what }
@@ -70,7 +70,7 @@ impl TopEntry {
 /// What a source is.
 pub(in crate::vfs) enum TopFound {
     /// A directory and its listing.
-    Directory(Url, TopListing),
+    Directory(Url, Box<TopListing>),
     /// A file, and the origin's answer, from now or an earlier mount. The URL is the given one, not the end of its
     /// redirects, because that one stays valid.
     File(Url, Option<Known>),
@@ -223,7 +223,6 @@ impl Top {
                     source,
                     what: TopFound::Directory(url, listing),
                 } if is_alone => {
-                    let listing = listing.into();
                     return Ok(Top::Directory {
                         kind,
                         source,
@@ -318,7 +317,7 @@ fn stored_entries<'a>(
     });
     file.chain(directories.filter_map(|(directory, kind, source)| {
         let listing = stored::read(&directory, kind, &catalog.listing(&directory)?)?;
-        let what = TopFound::Directory(directory, TopListing::Stored(listing));
+        let what = TopFound::Directory(directory, Box::new(TopListing::Stored(listing)));
         Some(TopEntry { kind, source, what })
     }))
 }
