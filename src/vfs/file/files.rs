@@ -221,7 +221,7 @@ impl Files {
 
     /// The checksum files in a file's directory, by names of the listing that is known.
     fn checksum_files(&self, node: &Node) -> Option<ChecksumFilesBeside> {
-        let parent = self.shared.nodes.get(node.parent)?;
+        let parent = self.shared.nodes.get(node.parent())?;
         let names = parent.last_known()?;
         let own = names.position(node.ino)?;
         let name = names.name(own).to_str()?.to_owned();
