@@ -1,11 +1,62 @@
-//! Parsers of documents, for the fuzz targets (`fuzz/`) and for properties.
+//! Parsers of listings and documents, for the fuzz targets (`fuzz/`) and for properties.
 //!
-//! Each function accepts any bytes and panics if the result breaks a promise of [`document`](super::document).
+//! Each function accepts any bytes and panics if the result breaks a promise: of a listing, that each name is one component
+//! of a path, and each URL directly below the directory's; of a document, those of [`document`](super::document).
+
+#[cfg(test)]
+mod mutations;
 
 use url::Url;
 
 use super::document::{DocumentError, LARGEST, Parsed, address, tree::DocumentTree};
-use super::{EntryKind, ListedSize, Name};
+use super::s3::BucketListing;
+use super::{EntryKind, ListedSize, Listing, ListingConfig, Name, data_index, webdav as dav};
+
+/// The directory of listings.
+const DIRECTORY: &str = "https://host.example/pub/";
+
+/// An answer to PROPFIND.
+pub fn webdav(bytes: &[u8]) {
+    let directory = Url::parse(DIRECTORY).expect("a URL");
+    let asked = Url::parse("http://mirror.example/a/pub/").expect("a URL");
+    if let Ok(listing) = dav::parse(&directory, &asked, bytes, None, &ListingConfig::default()) {
+        check_listing(&listing);
+    }
+}
+
+/// A listing in JSON or XML.
+pub fn data_listing(bytes: &[u8]) {
+    let page = Url::parse(DIRECTORY).expect("a URL");
+    if let Some(Ok(listing)) = data_index::parse(&page, bytes, &ListingConfig::default()) {
+        check_listing(&listing);
+    }
+}
+
+/// A page of a bucket's listing.
+pub fn s3(bytes: &[u8]) {
+    let directory = Url::parse(DIRECTORY).expect("a URL");
+    for is_encoded in [true, false] {
+        let mut listing = BucketListing::new(&directory, b"names/", &ListingConfig::default());
+        let _ = listing.add_page(bytes, is_encoded);
+        listing.finish().iter().for_each(check_listing);
+    }
+}
+
+/// AWS's files, and the output of a `credential_process`.
+pub fn aws(bytes: &[u8]) {
+    super::s3::read_any(&String::from_utf8_lossy(bytes));
+}
+
+fn check_listing(listing: &Listing) {
+    for entry in listing.entries.iter() {
+        let name = entry.name.as_bytes();
+        assert!(!name.is_empty() && name != b"." && name != b"..", "{entry:?}");
+        assert!(!name.contains(&b'/') && !name.contains(&0), "{entry:?}");
+        let below = entry.url.as_str().strip_prefix(DIRECTORY).expect("it is below");
+        let below = below.trim_end_matches('/');
+        assert!(!below.is_empty() && !below.contains(['/', '?', '#']), "{entry:?}");
+    }
+}
 
 /// A list of URLs.
 pub fn list(bytes: &[u8]) {
@@ -24,6 +75,11 @@ pub fn metalink(bytes: &[u8]) {
         |document, body| super::metalink::parse(document, body, &["de".to_owned()]),
         bytes,
     );
+}
+
+/// The metadata of an item of the Internet Archive.
+pub fn archive(bytes: &[u8]) {
+    check(super::archive::parse, bytes);
 }
 
 fn check(parse: impl Fn(&Url, &[u8]) -> Result<Parsed, DocumentError>, bytes: &[u8]) {

@@ -11,6 +11,8 @@ mod parse;
 use url::Url;
 
 use super::document::{Format, Recognition};
+#[cfg(any(test, fuzzing))]
+pub(super) use parse::parse;
 
 /// The kind.
 pub(super) const FORMAT: Format = Format {

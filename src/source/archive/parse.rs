@@ -70,7 +70,7 @@ impl Value {
 ///
 /// # Errors
 /// If it is malformed, or if there is no item or none that may be read.
-pub(super) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError> {
+pub(in crate::source) fn parse(document: &Url, body: &[u8]) -> Result<Parsed, DocumentError> {
     let item: Item = serde_json::from_slice(body)
         .map_err(|error| DocumentError::new(format!("it is no metadata of an item: {error}")))?;
     let name = document.path().rsplit('/').next().unwrap_or_default();
