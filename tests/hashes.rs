@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use fetchfs::internals::events;
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
@@ -368,6 +370,28 @@ fn cache_verify_compares_with_published_hashes() {
     );
     assert!(!verify(&[std::ffi::OsStr::new("--repair")]).0);
     assert_eq!(verify(&[]), (true, expect(&all[1..])), "it was dropped");
+}
+
+/// `Repr-Digest` is the server's own word for the version that it sends.
+#[test]
+fn digest_in_the_response_is_enforced() {
+    let (content, other) = (Content::noise(MIB + 9, 60), Content::noise(9, 61));
+    let field = |content: &Content| {
+        let value = format!("sha-256=:{}:", BASE64_STANDARD.encode(sha256_of(content)));
+        Fault::Header("Repr-Digest", Box::leak(value.into_boxed_str()))
+    };
+    let origin = Origin::start();
+    for (path, digest) in [("/d/right", &content), ("/d/wrong", &other)] {
+        origin.add(path, content.clone());
+        origin.on(path).data().fault(field(digest));
+    }
+    let mount = Mount::of(&origin.url("/d/")).with("--attr-ttl", "1h").start();
+    assert_eq!(sha256(&mount.path("right")), sha256_of(&content));
+    wait_until("the check", || number_of_verified(&mount) == 1);
+    let _ = fs::read(mount.path("wrong"));
+    mount.wait_for_event_with(events::HASH_MISMATCH, &origin.url("/d/wrong"), 1);
+    wait_until("an error", || fs::read(mount.path("wrong")).is_err());
+    assert_eq!(mount.events(events::HASH_MISMATCH), 1);
 }
 
 /// A difference is reported and nothing more, because either file may be the older one.

@@ -117,6 +117,10 @@ impl Cache {
         content.size = ListedSize::Exact(held.version.size);
         let entry = CacheEntry::unsettled(content, origin, chunk);
         let settled = entry.settle(settled);
+        let digest = self.downloader.client.digest_of(entry.url(), &settled.version);
+        digest
+            .into_iter()
+            .for_each(|hash| settled.cached_file.check.note_digest(hash));
         versions.checks.consider(&entry, settled);
         Ok(Arc::new(entry))
     }

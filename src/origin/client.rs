@@ -29,6 +29,7 @@ use url::Url;
 use self::long_documents::LongDocuments;
 use super::{
     content::Content,
+    digests::Digests,
     failures::{
         health::{DownOrigin, Health, Permit},
         responsiveness::Responsiveness,
@@ -38,6 +39,7 @@ use super::{
     local::LocalDirectory,
     mirrors::Mirrors,
     per_origin::PerOrigin,
+    published::Hash,
     request::{
         body::Body,
         signers::Signer,
@@ -46,8 +48,8 @@ use super::{
     version_aliases::VersionAliases,
 };
 use crate::http::{
-    HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, response::head::is_elsewhere,
-    tag::untagged,
+    HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, Version,
+    response::head::is_elsewhere, tag::untagged,
 };
 
 /// Sends requests to origins. Clones share connections and credentials.
@@ -64,6 +66,7 @@ struct ClientState {
     responsiveness: PerOrigin<Responsiveness>,
     aliases: VersionAliases,
     head_trusts: HeadTrusts,
+    digests: Digests,
     /// The permit to hold a large document.
     large_page: Arc<Semaphore>,
     long_documents: Arc<LongDocuments>,
@@ -91,6 +94,7 @@ impl Client {
                 responsiveness: PerOrigin::new(Responsiveness::new),
                 aliases: VersionAliases::default(),
                 head_trusts: HeadTrusts::default(),
+                digests: Digests::default(),
                 large_page: Arc::new(Semaphore::new(1)),
                 long_documents: Arc::default(),
             }),
@@ -151,6 +155,11 @@ impl Client {
     /// asked for there for a while.
     pub fn leave_out(&self, url: &Url) {
         self.mirrors().leave_out_silently(url);
+    }
+
+    /// The hash that the server of a file gives of this version of it, in the responses so far.
+    pub(crate) fn digest_of(&self, url: &Url, version: &Version) -> Option<Hash> {
+        self.shared.digests.of(url, version)
     }
 
     /// Returns true if the file's bytes may not be asked for at this URL of it now.

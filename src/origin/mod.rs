@@ -13,6 +13,7 @@
 mod checksum_file;
 mod client;
 mod content;
+mod digests;
 pub(crate) mod failures;
 mod hasher;
 mod head_trust;

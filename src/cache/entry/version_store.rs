@@ -130,8 +130,8 @@ impl VersionStore {
             hash: content.hash().cloned(),
         };
         self.record_contents(&settled.cached_file, record);
-        // What a checksum file says was recorded when it was read.
-        if content.hash().is_some() || content.checksum_files().is_none() {
+        // What a server or a checksum file says of the version was recorded when it was compared.
+        if content.hash().is_some() {
             self.record_contents(&settled.cached_file, published);
         }
         Ok(settled)

@@ -1,7 +1,7 @@
 //! The check of a cached file against the published hash of the whole: its state, shared by all entries of the version.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use url::Url;
@@ -31,6 +31,8 @@ impl Rejected {
 pub(crate) struct FileCheck {
     /// Held for moments; no other lock is taken under it.
     state: Mutex<State>,
+    /// The hash that the server gives of the version in its responses.
+    digest: OnceLock<Hash>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,17 @@ impl FileCheck {
             check.note_unknown();
         }
         check
+    }
+
+    /// The server gives this hash of the version.
+    pub(crate) fn note_digest(&self, hash: Hash) {
+        // The first one counts. Servers that give several are found out before (`origin::digests`).
+        let _ = self.digest.set(hash);
+    }
+
+    /// The hash that the server gives of the version.
+    pub(crate) fn digest(&self) -> Option<&Hash> {
+        self.digest.get()
     }
 
     /// Bytes come from this URL.

@@ -66,7 +66,8 @@ struct Check {
 impl Checks {
     /// Queues the check of a file, if its source publishes a hash, all of it is there, and the result is not known.
     pub(crate) fn consider(&self, entry: &CacheEntry, settled: &Settled) {
-        let (hash, content) = (hash_to_check(&entry.content), &entry.content);
+        let content = &entry.content;
+        let hash = hash_to_check(content, &settled.cached_file);
         if hash.is_none() && (content.checksum_files().is_none() || pieces_of(content).is_some()) {
             return;
         }
@@ -119,9 +120,11 @@ impl Checks {
     }
 }
 
-/// The hash that a complete file is compared with, if its source publishes one. A file with verified pieces needs none.
-pub(crate) fn hash_to_check(content: &Content) -> Option<&Hash> {
-    content.hash().filter(|_| pieces_of(content).is_none())
+/// The hash that a complete file is compared with, if its source publishes one, or its server gives one. A file with
+/// verified pieces needs none.
+fn hash_to_check<'a>(content: &'a Content, file: &'a CachedFile) -> Option<&'a Hash> {
+    let hash = content.hash().or(file.check.digest());
+    hash.filter(|_| pieces_of(content).is_none())
 }
 
 impl VersionStore {
@@ -129,7 +132,7 @@ impl VersionStore {
     /// A query, if a hash is published and all of the file is there.
     pub(crate) fn recall_check(&self, content: &Content, settled: &Settled) {
         let file = &settled.cached_file;
-        let Some(hash) = hash_to_check(content).filter(|_| file.presence.is_complete()) else {
+        let Some(hash) = hash_to_check(content, file).filter(|_| file.presence.is_complete()) else {
             return;
         };
         let losses = file.presence.losses();
@@ -144,7 +147,7 @@ impl VersionStore {
     /// Returns true if a published hash has still to be compared with these bytes.
     pub(crate) fn awaits_check(&self, content: &Content, settled: &Settled) -> bool {
         let file = &settled.cached_file;
-        hash_to_check(content).is_some_and(|hash| !file.check.is_good(hash, file.presence.losses()))
+        hash_to_check(content, file).is_some_and(|hash| !file.check.is_good(hash, file.presence.losses()))
     }
 }
 
@@ -205,6 +208,9 @@ fn verify(versions: &VersionStore, client: &Client, beside: &mut ChecksumFiles, 
     let Some(file) = open else { return };
     let losses = file.presence.losses();
     let (expected, at) = match &check.hash {
+        Some(hash) if versions.index.verified(&file.key).as_ref() == Some(hash) => {
+            return file.check.note_good(hash.clone(), losses);
+        }
         Some(hash) => (hash.clone(), None),
         // Compared before, whatever the result was.
         None if versions.index.verified(&file.key).is_some() => return file.check.note_open(losses),
@@ -234,6 +240,11 @@ fn verify(versions: &VersionStore, client: &Client, beside: &mut ChecksumFiles, 
                 // An eviction may have been recorded before that.
                 versions.record_contents(&file, verified(None));
             }
+            let published = Record::Published {
+                key: check.key.clone(),
+                hash: Some(expected.clone()),
+            };
+            versions.record_contents(&file, published);
             let Some(at) = at else {
                 return file.check.note_good(computed, losses);
             };
@@ -247,11 +258,6 @@ fn verify(versions: &VersionStore, client: &Client, beside: &mut ChecksumFiles, 
                     redact(&at)
                 );
             }
-            let published = Record::Published {
-                key: check.key.clone(),
-                hash: Some(expected),
-            };
-            versions.record_contents(&file, published);
             return file.check.note_open(losses);
         }
         Some(computed) => reject(versions, client, &file, &check, &expected, &computed),

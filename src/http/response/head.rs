@@ -48,6 +48,8 @@ pub(crate) struct AnswerHead {
     pub is_page_by_name: bool,
     /// Counted from the moment at which the head was read.
     pub retry_after: Option<Duration>,
+    /// Repr-Digest as received (RFC 9530).
+    pub repr_digest: Option<String>,
     /// The URL of the Metalink that describes the resource, by this response or a redirect to it.
     pub described_by: Option<Box<Url>>,
 }
@@ -75,6 +77,7 @@ impl AnswerHead {
             is_elsewhere: false,
             is_page_by_name: false,
             retry_after: joined(headers, header::RETRY_AFTER).and_then(|value| retry_after(&value, now)),
+            repr_digest: joined(headers, HeaderName::from_static("repr-digest")),
             described_by: None,
         }
     }

@@ -122,6 +122,9 @@ impl Client {
         if matches!(verdict, Verdict::Partial { .. } | Verdict::Whole { .. }) {
             transport.redirects.remember(url, &answer.url);
         }
+        if let (Some(value), Some(version)) = (&answer.head.repr_digest, version_of(&verdict)) {
+            self.shared.digests.note(url, &version, value);
+        }
         let modified = answer.head.modified();
         let answer = match verdict {
             Verdict::Partial { version, range } => {
@@ -153,6 +156,18 @@ impl Client {
         } else {
             answer
         })
+    }
+}
+
+/// The version that a usable response is of.
+fn version_of(verdict: &Verdict) -> Option<Version> {
+    match verdict {
+        Verdict::Partial { version, .. } => Some(version.clone()),
+        Verdict::Whole { size, validator } => Some(Version {
+            size: (*size)?,
+            validator: validator.clone(),
+        }),
+        _ => None,
     }
 }
 

@@ -126,7 +126,7 @@ impl Routes<'_> {
 
     /// Returns true if the file's own URL has sent wrong bytes.
     fn is_own_left_out(&self) -> bool {
-        self.content.is_hashed() && self.downloader.client.is_left_out(self.content.url())
+        self.downloader.client.is_left_out(self.content.url())
     }
 
     /// Probes whether an origin that has the file is back, in a task beside the readers.

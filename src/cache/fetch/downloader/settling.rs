@@ -42,6 +42,11 @@ impl Settling<'_> {
             // It fails only if it panics, or if the runtime shuts down.
             settling.await.map_err(|err| ReadError::Store(err.to_string()))??;
         }
+        if let Some(settled) = entry.settled()
+            && let Some(hash) = job.downloader.client.digest_of(entry.url(), &settled.version)
+        {
+            settled.cached_file.check.note_digest(hash);
+        }
         // An answer to a request that named the version has been compared already. This is for
         // fetches that began side by side, before the version was known.
         let is_same = match entry.settled() {

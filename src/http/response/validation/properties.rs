@@ -66,6 +66,7 @@ fn any_head() -> impl Strategy<Value = AnswerHead> {
                     is_elsewhere,
                     is_page_by_name: false,
                     retry_after: None,
+                    repr_digest: None,
                     described_by: None,
                 }
             },
