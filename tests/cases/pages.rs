@@ -254,3 +254,19 @@ fn tree_of_queries_is_kept_unless_they_may_be_secret() {
         }
     }
 }
+
+/// PEP 503: a file whose bytes contradict the hash in its link is not shown again.
+#[test]
+fn hashes_of_a_package_index_are_checked() {
+    let server = WebServer::case("page-of.py", &["PORT", "simple-index.html"]);
+    let mount = Mount::start_of(&server.url("/x/"));
+    assert_eq!(mount.events_with(events::NOT_AN_INDEX, ""), 0, "its hashes mark it");
+    assert_eq!(names(&mount.root()), ["x-1.0.tar.gz", "x-1.1.tar.gz"]);
+    assert_eq!(fs::read(mount.path("x-1.0.tar.gz")).expect("its bytes"), b"0123456789");
+    // It shows when the last byte is there, which the first reader may have by then.
+    let _ = fs::read(mount.path("x-1.1.tar.gz"));
+    mount.wait_for_event(events::HASH_MISMATCH, 1);
+    let error = fs::read(mount.path("x-1.1.tar.gz")).expect_err("other bytes are published");
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    assert_eq!(fs::read(mount.path("x-1.0.tar.gz")).expect("its bytes"), b"0123456789");
+}

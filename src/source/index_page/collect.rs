@@ -236,7 +236,7 @@ impl Collection {
 
     /// The finished listing.
     ///
-    /// It is marked if the page is, or if any entry has a size or a date.
+    /// It is marked if the page is, or if any entry has a size, a date or a hash.
     pub(super) fn finish(mut self, is_marked: bool) -> Listing {
         for (index, shown) in std::mem::take(&mut self.dates) {
             self.entries.set_modified(index, self.order.decide(&shown));
@@ -280,7 +280,7 @@ impl Collection {
                 entries.kind(index),
                 EntryKind::Directory | EntryKind::File(ListedSize::Unknown)
             );
-            has_size || entries.modified(index).is_some()
+            has_size || entries.modified(index).is_some() || entries.published(index).is_some()
         };
         Listing {
             is_marked: is_marked || (0..entries.len()).any(says_something),

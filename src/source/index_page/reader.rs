@@ -60,8 +60,14 @@ const ICON_ATTRIBUTES: [&str; 4] = ["class", "alt", "src", "xlink:href"];
 /// Tags that may have such an attribute.
 const ICON_TAGS: [&str; 9] = ["a", "i", "img", "li", "span", "svg", "td", "tr", "use"];
 
-/// The beginnings of index pages' titles (nginx, Apache, lighttpd and others; Python; Jetty).
-const TITLES: [&str; 3] = ["index of /", "directory listing for /", "directory: /"];
+/// The beginnings of index pages' titles (nginx, Apache, lighttpd and others; Python; Jetty; package indexes).
+const TITLES: [&str; 5] = [
+    "index of /",
+    "directory listing for /",
+    "directory: /",
+    "simple index",
+    "links for ",
+];
 
 /// Texts of links to the parent directory.
 const PARENT_LABELS: [&str; 9] = [
