@@ -57,7 +57,7 @@ pub(super) struct NetworkArgs {
 
     /// Maximum number of names in one index page
     ///
-    /// A page with more is an error. Each name takes about 80 bytes of memory while it is cached, and 300 while the
+    /// A page with more is an error. Each name takes about 80 bytes of memory while it is cached, and 230 while the
     /// kernel uses it. Over all directories at most five times as many names are cached, those that were listed last.
     #[arg(
         long, value_name = "N", default_value = "1000000", value_parser = |text: &str| units::count(text, 1..=u32::MAX),

@@ -68,7 +68,7 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Which entries listings have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListingConfig {
-    /// Maximum names in one listing. Default: 1,000,000. Each takes some 80 bytes while the directory is known, and 300
+    /// Maximum names in one listing. Default: 1,000,000. Each takes some 80 bytes while the directory is known, and 230
     /// while the kernel knows it.
     pub max_entries: usize,
     /// True if links to other directories and other origins have names here. Default: false.
