@@ -119,7 +119,10 @@ fn config_file_error_is_one_sentence_with_its_line() {
             "config:2:14: string values must be quoted; write `cache_size = \"1G\"`",
         ),
         ("[example]", "config:1:2: the name of a table is a URL"),
-        ("[[source]]\nurl = \"http://h/\"", "config:1:3: `source` is for libraries"),
+        (
+            "[[source]]\nurl = \"http://h/\"",
+            "config:1:3: `source` is for libraries",
+        ),
     ];
     for (text, said) in cases {
         let ran = refused(&[], &write(home.path(), "config", text));

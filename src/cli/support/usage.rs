@@ -72,12 +72,21 @@ fn did_you_mean(suggested: Option<String>) -> String {
 
 /// Where the right words are for these words, which `program` does not understand.
 pub(super) fn help_of(program: &Command, words: &[OsString]) -> String {
-    let command = words.get(1).and_then(|word| word.to_str());
+    let (mut command, mut names) = (program, String::new());
     // What is no command may be a flag, or the mistake itself.
-    match command.filter(|word| program.find_subcommand(word).is_some()) {
-        Some(command) => format!("`fetchfs {command} --help` lists the options"),
-        None => "`fetchfs --help` lists the commands".to_owned(),
+    for word in words.iter().skip(1).map_while(|word| word.to_str()) {
+        let Some(inner) = command.find_subcommand(word) else {
+            break;
+        };
+        names.push_str(&format!(" {}", inner.get_name()));
+        command = inner;
     }
+    let what = if command.has_subcommands() {
+        "commands"
+    } else {
+        "options"
+    };
+    format!("`fetchfs{names} --help` lists the {what}")
 }
 
 #[cfg(test)]
@@ -108,6 +117,8 @@ mod tests {
             "fetchfs unmount",
             "fetchfs prefetch --list --recursive",
             "fetchfs --foo",
+            "fetchfs cache verify --foo",
+            "fetchfs cache --foo",
         ];
         let said: Vec<_> = lines.map(|line| format!("{line}\n    {}", of(line))).to_vec();
         insta::assert_snapshot!(said.join("\n"));
