@@ -4,12 +4,14 @@
 //! - Files that are open go on: the cache knows them by the URLs of their servers.
 //! - Requests that begin later have the new options.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::mountpoint::check_is_outside;
 use crate::config::{LibraryFile, mount_command};
 use crate::control::protocol::Reloaded;
 use crate::origin::Client;
@@ -25,6 +27,7 @@ const SHOWN: Duration = Duration::from_secs(1);
 /// Reads the file of a mounted library again.
 pub(super) struct Reloader {
     file: LibraryFile,
+    mountpoint: PathBuf,
     /// The options of the mount that were in the file when it was mounted, as flags.
     of_mount: Vec<String>,
     library: Arc<Library>,
@@ -38,6 +41,7 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(
         file: LibraryFile,
+        mountpoint: PathBuf,
         library: Arc<Library>,
         client: Client,
         tree: Arc<Tree>,
@@ -46,6 +50,7 @@ impl Reloader {
         Reloader {
             of_mount: file.flags(&mount_command()).unwrap_or_default(),
             file,
+            mountpoint,
             library,
             client,
             tree,
@@ -99,6 +104,9 @@ impl Reloader {
     fn take_over(&self) -> Result<Reloaded, String> {
         let loaded = self.file.load().map_err(|error| error.to_string())?;
         let of_mount = self.file.flags(&mount_command()).map_err(|error| error.to_string())?;
+        for directory in loaded.members.iter().filter_map(|member| member.spec.directory()) {
+            check_is_outside(&self.mountpoint, &directory).map_err(|error| error.to_string())?;
+        }
         self.client
             .replace_sites(loaded.sites())
             .map_err(|error| error.to_string())?;

@@ -142,7 +142,14 @@ impl Prepared {
         );
         let reload = config.library.as_ref().zip(library.clone()).map(|(mount, library)| {
             let (client, runtime) = (engine.client().clone(), engine.runtime().clone());
-            let reloader = Reloader::new(mount.file.clone(), library, client, Arc::clone(&tree), runtime);
+            let reloader = Reloader::new(
+                mount.file.clone(),
+                config.mountpoint.clone(),
+                library,
+                client,
+                Arc::clone(&tree),
+                runtime,
+            );
             Arc::new(move || reloader.reload()) as Arc<Reload>
         });
         let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));

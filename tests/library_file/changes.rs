@@ -79,6 +79,21 @@ fn reload_of_another_mount_is_refused() {
 }
 
 #[test]
+fn source_that_contains_the_mountpoint_is_refused() {
+    let origin = origin_with(&[("/a", "a")]);
+    let around = "[[source]]\nurl = \"/\"\nat = \"all\"\n";
+    let ran = Library::new(around).refused();
+    assert!(ran.code == 1 && ran.err.contains("is inside the source"), "{ran:?}");
+    let library = Library::new(&format!("[[source]]\nurl = \"{}\"\n", origin.url("/")));
+    let mount = library.mount();
+    assert_eq!(names(&mount.root()), set(&["a"]));
+    library.write(around);
+    let ran = run(fetchfs().arg("reload").arg(mount.root()));
+    assert!(ran.code == 1 && ran.err.contains("is inside the source"), "{ran:?}");
+    assert_eq!(names(&mount.root()), set(&["a"]));
+}
+
+#[test]
 fn config_check_says_all_mistakes() {
     let check = |library: &Library| run(fetchfs().args(["config", "check"]).arg(library.path()));
     let library = Library::new(
