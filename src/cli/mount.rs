@@ -6,12 +6,13 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::support::scrub_argv::hide_secrets;
 use super::support::{background, parse};
-use crate::config::{self, Expanded, MountArgs, MountConfig, expand_options, mount_command};
+use crate::config::{self, Expanded, LibraryFile, MountArgs, MountConfig, expand_options, mount_command};
 use crate::logging;
 use crate::mount::{self, Ready, mountpoint};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
-    let mut config = config::resolve(understand(matches, typed, program)?)?;
+    let (args, library) = understand(matches, typed, program)?;
+    let mut config = config::resolve(args, library)?;
     config.mountpoint = mountpoint::resolve(&config.mountpoint)?;
     hide_secrets();
     if config.foreground {
@@ -22,8 +23,12 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
 }
 
 /// Combines the command line with the config file and `-o`. Their values are put before the typed flags, so the typed
-/// flags win; `-o` wins over the config file.
-fn understand(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<MountArgs> {
+/// flags win; `-o` wins over the config file. Returns the file of the library as well, if one is mounted.
+fn understand(
+    matches: &ArgMatches,
+    typed: &[OsString],
+    program: &Command,
+) -> anyhow::Result<(MountArgs, Option<LibraryFile>)> {
     let command = mount_command();
     let mut matches = matches.clone();
     let args = MountArgs::from_arg_matches(&matches)?;
@@ -44,11 +49,8 @@ fn understand(matches: &ArgMatches, typed: &[OsString], program: &Command) -> an
         flags.extend(library.flags(&command)?);
     }
     flags.extend(options);
-    let mut args = MountArgs::from_arg_matches(&read_again(program, &flags, typed))?;
-    if let Some(library) = library {
-        args.set_library(library);
-    }
-    Ok(args)
+    let args = MountArgs::from_arg_matches(&read_again(program, &flags, typed))?;
+    Ok((args, library))
 }
 
 /// Says what has no effect, each in one sentence.

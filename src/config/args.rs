@@ -8,20 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, PossibleValuesParser};
-use clap::{ArgAction, ArgMatches, Args, Command};
+use clap::{ArgAction, Args, Command};
 
-use super::file::{ConfigFile, FileError};
-use super::library::{LibraryFile, is_library};
 use super::network::NetworkArgs;
-use super::options::OPTIONS_ID;
-use super::resolve::ConfigError;
+use super::options::{OPTIONS_ID, variable_of};
 use super::s3::S3Args;
-use super::{source, units};
+use super::units;
 use crate::cache::quota::Share;
 use crate::source::registry;
-
-/// Prefix of environment variables: `--some-option` is this and `SOME_OPTION`.
-pub(super) const ENV_PREFIX: &str = "FETCHFS_";
 
 /// The end of both forms of the help.
 macro_rules! examples {
@@ -261,10 +255,6 @@ pub(crate) struct MountArgs {
         help_heading = "Running"
     )]
     pub(super) options: Vec<String>,
-
-    /// The library, if the source is one.
-    #[arg(skip)]
-    pub(super) library: Option<LibraryFile>,
 }
 
 const AFTER_LONG_HELP: &str = concat!(
@@ -283,56 +273,10 @@ Exit status: 0 mounted, 1 failed, 2 wrong usage."
 );
 
 impl MountArgs {
-    /// Reads the config file. Returns its options as flags, to be put before all others, and a warning for the user if
-    /// the file is in the form of earlier versions. `given` has the matches that these arguments were made of.
-    ///
-    /// # Errors
-    /// If the file can't be read or has a mistake.
-    pub(crate) fn config_file(
-        &self,
-        command: &Command,
-        given: &ArgMatches,
-    ) -> Result<(Vec<String>, Option<String>), FileError> {
-        let file = ConfigFile::read(self.config.as_deref(), command)?;
-        // Resolving the sources reports their errors.
-        let sources = source::read_all(&self.sources).unwrap_or_default();
-        let flags = file.flags(command, given, &sources);
-        Ok((flags, file.warning().map(str::to_owned)))
-    }
-
-    /// The library's file, if one is mounted. `given` has the matches that these arguments were made of, before the values
-    /// of files were added.
-    ///
-    /// # Errors
-    /// If the config file can't be used, or the working directory is gone.
-    pub(crate) fn library_file(
-        &self,
-        command: &Command,
-        given: &ArgMatches,
-    ) -> Result<Option<LibraryFile>, ConfigError> {
-        match self.sources.as_slice() {
-            [source] if is_library(source) => {
-                let config_file = ConfigFile::read(self.config.as_deref(), command)?;
-                LibraryFile::new(source, given.clone(), config_file).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Mounts this library.
-    pub(crate) fn set_library(&mut self, library: LibraryFile) {
-        self.library = Some(library);
-    }
-
     /// The values of all `-o`, joined. Each still needs [`super::expand_options`].
     pub(crate) fn options(&self) -> String {
         self.options.join(",")
     }
-}
-
-/// The environment variable of an option, which is named without leading dashes.
-pub(crate) fn variable_of(long: &str) -> String {
-    format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// `fetchfs mount` as a clap command: the table above, with an environment variable for each option. A variable that is

@@ -6,6 +6,7 @@
 //! receives only its own part.
 
 mod args;
+mod error;
 mod file;
 mod library;
 mod mount_config;
@@ -15,10 +16,12 @@ mod paths;
 mod resolve;
 mod s3;
 mod source;
+mod source_settings;
 mod units;
 
+pub(crate) use args::MountArgs;
 pub use args::mount_command;
-pub(crate) use args::{MountArgs, variable_of};
+pub(crate) use error::ConfigError;
 pub(crate) use file::{FileError, SECRETS};
 pub(crate) use library::{Checked, LibraryFile, check_config};
 pub(crate) use mount_config::{ATTR_TTL, EngineConfig, MountConfig};
@@ -27,9 +30,9 @@ pub(crate) use network::values::{
     check_user_agent, cookies as read_cookies, header as request_header, netrc as read_netrc,
 };
 pub use options::expand as expand_options;
-pub(crate) use options::{Expanded, OptionError, unknown_variables};
+pub(crate) use options::{Expanded, OptionError, unknown_variables, variable_of};
 pub(crate) use paths::default_cache_dir;
-pub(crate) use resolve::{ConfigError, cache_dir_beside_mounts, resolve};
+pub(crate) use resolve::{cache_dir_beside_mounts, resolve};
 pub(crate) use s3::{endpoint as s3_endpoint, region as s3_region};
 pub(crate) use source::{load as load_sources, parse as parse_source, shown};
 pub(crate) use units::size as parse_size;

@@ -11,7 +11,11 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command};
 
-use super::args::{ENV_PREFIX, variable_of};
+/// Prefix of environment variables: `--some-option` is this and `SOME_OPTION`.
+const ENV_PREFIX: &str = "FETCHFS_";
+
+/// Variables with that prefix that are no options: the level of the log, and those of the demo's script.
+const OTHER_VARIABLES: [&str; 3] = ["FETCHFS_LOG", "FETCHFS_BIN", "FETCHFS_DEMO_DIR"];
 
 /// The id of the argument for `-o`, which is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";
@@ -179,7 +183,12 @@ pub(super) fn nearest(command: &Command, name: &str) -> Option<String> {
     is_possible.then(|| name.replace('-', "_"))
 }
 
-/// One sentence for each variable with the prefix of fetchfs's options that names none of them.
+/// The environment variable of an option, which is named without leading dashes.
+pub(crate) fn variable_of(long: &str) -> String {
+    format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// One sentence for each variable that looks like an option of fetchfs and is none: mistyped.
 pub(crate) fn unknown_variables(
     command: &Command,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -190,15 +199,18 @@ pub(crate) fn unknown_variables(
         .map(variable_of)
         .collect();
     let names = variables.filter_map(|(name, _)| name.into_string().ok());
-    let unknown = names.filter(|name| name.starts_with(ENV_PREFIX) && !known.contains(name));
-    unknown
-        .map(|variable| {
-            let name = variable[ENV_PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
-            let meant = nearest(command, &name).map(|meant| variable_of(&meant.replace('_', "-")));
-            let advice = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
-            format!("{variable} in the environment has no effect: it is no option{advice}")
-        })
-        .collect()
+    let unknown = names.filter(|name| !known.contains(name) && !OTHER_VARIABLES.contains(&name.as_str()));
+    let told = unknown.filter_map(|variable| {
+        let name = variable
+            .strip_prefix(ENV_PREFIX)?
+            .to_ascii_lowercase()
+            .replace('_', "-");
+        let meant = variable_of(&nearest(command, &name)?);
+        Some(format!(
+            "{variable} in the environment has no effect: it is no option; did you mean {meant}?"
+        ))
+    });
+    told.collect()
 }
 
 /// Returns true if the option may be given several times, with a value each.
@@ -297,14 +309,17 @@ mod tests {
 
     #[test]
     fn variable_that_is_no_option_is_named() {
-        let variables = ["FETCHFS_CACHESIZE", "FETCHFS_CACHE_SIZE", "FETCHFS_XYZZY", "HOME"];
+        let variables = [
+            "FETCHFS_CACHESIZE",
+            "FETCHFS_CACHE_SIZE",
+            "FETCHFS_LOG",
+            "FETCHFS_XYZZY",
+            "HOME",
+        ];
         let variables = variables.map(|name| (name.into(), "1".into()));
         assert_eq!(
             unknown_variables(&mount_command(), variables.into_iter()),
-            [
-                "FETCHFS_CACHESIZE in the environment has no effect: it is no option; did you mean FETCHFS_CACHE_SIZE?",
-                "FETCHFS_XYZZY in the environment has no effect: it is no option",
-            ]
+            ["FETCHFS_CACHESIZE in the environment has no effect: it is no option; did you mean FETCHFS_CACHE_SIZE?"]
         );
     }
 

@@ -5,80 +5,25 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::{ArgMatches, Command};
 use nix::unistd::{getegid, geteuid};
 
 use super::args::{MountArgs, mount_command};
+use super::error::ConfigError;
 use super::file::{ConfigFile, FileError};
-use super::library::is_library;
+use super::library::{LibraryFile, is_library};
 use super::mount_config::{EngineConfig, LibraryMount, MountConfig};
-use super::network::NetworkError;
-use super::paths::{PathError, absolute, cache_dir};
-use super::s3::{S3Error, refuse_mirrors};
-use super::source::{self, InvalidSource};
+use super::paths::{absolute, cache_dir};
+use super::s3::refuse_mirrors;
+use super::source;
+use super::source_settings::{listing_config, metalink_locations};
 use crate::http::HttpConfig;
-use crate::source::{ListingConfig, SourceConfig, SourceSpec};
-
-/// Why the arguments can't be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// A source is invalid.
-    #[error(transparent)]
-    Source(#[from] InvalidSource),
-    /// There is a source or a mountpoint, but not both.
-    #[error("{}", one_of_two(.0))]
-    OneOfTwo(String),
-    /// The mountpoint is a URL.
-    #[error("the mountpoint comes last: fetchfs mount {0} DIRECTORY")]
-    UrlLast(String),
-    /// A library beside other sources.
-    #[error("a library is mounted alone; write the other sources into its file, each below a [[source]]")]
-    LibraryAmongOthers,
-    /// The config file or a library's file can't be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The options about servers contradict each other, or a file that they name can't be used.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// The options about S3 can't be used.
-    #[error(transparent)]
-    S3(#[from] S3Error),
-    /// A path can't be resolved.
-    #[error(transparent)]
-    Path(#[from] PathError),
-}
-
-impl ConfigError {
-    /// Returns true if the command line is wrong, false if the machine is not ready for it.
-    pub(crate) fn is_usage(&self) -> bool {
-        match self {
-            Self::Source(error) => error.is_usage(),
-            Self::OneOfTwo(_) | Self::UrlLast(_) | Self::LibraryAmongOthers | Self::S3(_) => true,
-            Self::Network(error) => error.is_usage(),
-            Self::File(error) => error.is_usage(),
-            Self::Path(_) => false,
-        }
-    }
-}
-
-/// The message for a single argument, by its form.
-fn one_of_two(argument: &str) -> String {
-    let is_stdin = argument == "-";
-    let argument = match is_stdin {
-        true => "-".to_owned(),
-        false => source::name(argument),
-    };
-    if is_stdin || argument.contains("://") || argument.starts_with('@') {
-        format!("where should {argument} be mounted? Name an empty directory: fetchfs mount {argument} DIRECTORY")
-    } else {
-        format!("what should be mounted on {argument}? Name a source first: fetchfs mount https://HOST/PATH {argument}")
-    }
-}
 
 /// Checks the values and fills in the defaults.
 ///
 /// # Errors
 /// If a source is not an http(s) URL, or there is no cache directory.
-pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
+pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<MountConfig, ConfigError> {
     if args.sources.is_empty() {
         return Err(ConfigError::OneOfTwo(args.mountpoint.to_string_lossy().into_owned()));
     }
@@ -86,10 +31,10 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
     if last.contains("://") && !args.mountpoint.exists() {
         return Err(ConfigError::UrlLast(source::shown(&last)));
     }
-    if args.library.is_none() && args.sources.iter().any(|source| is_library(source)) {
+    if library.is_none() && args.sources.iter().any(|source| is_library(source)) {
         return Err(ConfigError::LibraryAmongOthers);
     }
-    let mut sources = match args.library {
+    let mut sources = match library {
         Some(_) => Vec::new(),
         None => source::read_all(&args.sources)?,
     };
@@ -112,7 +57,7 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
         max_redirects: args.network.max_redirects.into(),
         ..args.network.resolve(&sources)?
     };
-    let library = args.library.map(|file| -> Result<_, ConfigError> {
+    let library = library.map(|file| -> Result<_, ConfigError> {
         let sources = file.load()?;
         http.sites = sources.sites();
         Ok(LibraryMount { file, sources })
@@ -162,51 +107,42 @@ pub(crate) fn resolve(args: MountArgs) -> Result<MountConfig, ConfigError> {
     })
 }
 
-/// The settings of one source of a library.
-pub(super) struct SourceSettings {
-    pub(super) http: HttpConfig,
-    pub(super) sources: SourceConfig,
-    pub(super) kind: Option<String>,
-    pub(super) content_disposition: bool,
-}
-
-/// The settings of a source with these options.
-///
-/// # Errors
-/// If they contradict each other, or a file that they name can't be used.
-pub(super) fn source_settings(args: MountArgs, source: &SourceSpec) -> Result<SourceSettings, ConfigError> {
-    let sources = std::slice::from_ref(source);
-    refuse_mirrors(sources, &args.network.mirror)?;
-    let settings = SourceConfig {
-        listings: listing_config(&args),
-        ttl: args.attr_ttl,
-        metalink_locations: metalink_locations(&args),
-        s3: args.s3.resolve()?,
-    };
-    let http = HttpConfig {
-        max_connections: args.max_connections.into(),
-        bwlimit: args.bwlimit.filter(|&rate| rate > 0),
-        ..args.network.resolve(sources)?
-    };
-    Ok(SourceSettings {
-        http,
-        sources: settings,
-        kind: args.kind,
-        content_disposition: args.content_disposition,
-    })
-}
-
-fn listing_config(args: &MountArgs) -> ListingConfig {
-    ListingConfig {
-        max_entries: usize::try_from(args.network.max_entries).unwrap_or(usize::MAX),
-        external_links: args.network.external_links,
-        query_links: args.network.query_links,
+impl MountArgs {
+    /// Reads the config file. Returns its options as flags, to be put before all others, and a warning for the user if
+    /// the file is in the form of earlier versions. `given` has the matches that these arguments were made of.
+    ///
+    /// # Errors
+    /// If the file can't be read or has a mistake.
+    pub(crate) fn config_file(
+        &self,
+        command: &Command,
+        given: &ArgMatches,
+    ) -> Result<(Vec<String>, Option<String>), FileError> {
+        let file = ConfigFile::read(self.config.as_deref(), command)?;
+        // Resolving the sources reports their errors.
+        let sources = source::read_all(&self.sources).unwrap_or_default();
+        let flags = file.flags(command, given, &sources);
+        Ok((flags, file.warning().map(str::to_owned)))
     }
-}
 
-fn metalink_locations(args: &MountArgs) -> Vec<String> {
-    let given = args.network.metalink_location.iter();
-    given.flat_map(|all| all.split(',')).map(str::to_owned).collect()
+    /// The library's file, if one is mounted. `given` has the matches that these arguments were made of, before the values
+    /// of files were added.
+    ///
+    /// # Errors
+    /// If the config file can't be used, or the working directory is gone.
+    pub(crate) fn library_file(
+        &self,
+        command: &Command,
+        given: &ArgMatches,
+    ) -> Result<Option<LibraryFile>, ConfigError> {
+        match self.sources.as_slice() {
+            [source] if is_library(source) => {
+                let config_file = ConfigFile::read(self.config.as_deref(), command)?;
+                LibraryFile::new(source, given.clone(), config_file).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// The cache directory for commands that mount nothing: the named one, or the one of a mount without options.
@@ -234,7 +170,7 @@ pub(super) mod tests {
     pub(in super::super) fn config(arguments: &[&str]) -> Result<MountConfig, ConfigError> {
         let command = mount_command().no_binary_name(true);
         let matches = command.try_get_matches_from(arguments).unwrap();
-        resolve(MountArgs::from_arg_matches(&matches).unwrap())
+        resolve(MountArgs::from_arg_matches(&matches).unwrap(), None)
     }
 
     #[test]

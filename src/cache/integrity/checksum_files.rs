@@ -11,7 +11,7 @@ use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::verifier::Checks;
+use super::checks::Checks;
 use crate::http::redact;
 use crate::origin::{Client, Content, DocumentRequest, Hash, hash_in};
 

@@ -10,6 +10,7 @@
 //!
 //! The hashes come with a file's [`Content`](crate::origin::Content). Only checksum files are asked for.
 
+pub(crate) mod checks;
 mod checksum_files;
 pub(crate) mod contributors;
 pub(crate) mod file_check;

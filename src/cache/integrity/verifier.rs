@@ -1,27 +1,22 @@
 //! The verifier: the thread that reads complete files and compares their hashes.
 //!
-//! A file is queued when its last chunk comes, or when it is opened and all of it is in the cache ([`Checks::consider`]).
+//! A file is queued when its last chunk comes, or when it is opened and all of it is in the cache ([`Checks::consider`](super::checks::Checks::consider)).
 //! The thread yields to everything else, processor and disk, because no reader waits for it. The result is recorded, so
 //! that a file is read once for each version, however often the mount begins anew. It is void when a chunk is dropped.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use url::Url;
 
+use super::checks::{Check, hash_to_check};
 use super::checksum_files::ChecksumFiles;
-use super::file_check::Rejected;
-use crate::cache::entry::cache_entry::{CacheEntry, Settled};
+use crate::cache::entry::cache_entry::Settled;
 use crate::cache::entry::cached_file::CachedFile;
 use crate::cache::entry::version_store::VersionStore;
 use crate::cache::index::Record;
-use crate::cache::integrity::pieces::pieces_of;
-use crate::cache::key::EntryKey;
 use crate::http::redact;
 use crate::origin::{Client, Content, Hash, Hasher};
 use crate::util::events;
@@ -30,102 +25,8 @@ use crate::util::panic_guard::contained;
 /// Bytes that are read at a time. As many stay in memory.
 const BLOCK: u64 = 1 << 20;
 
-/// Maximum number of files that wait. A file that finds no place is checked when it is opened again.
-const MOST: usize = 4096;
-
 /// The nice value of the thread: the lowest.
 const NICE: i32 = 19;
-
-/// The files that wait for their check.
-#[derive(Debug, Default)]
-pub(crate) struct Checks {
-    queue: Mutex<Queue>,
-    /// Notified when a file is queued, and at the end. Waited for under `queue`, so no wake-up is lost.
-    changed: Condvar,
-    /// Notified at the end.
-    end: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Check>,
-    is_closed: bool,
-}
-
-/// A file to check. It holds neither the data file nor the entry open, because many may wait.
-#[derive(Debug)]
-struct Check {
-    key: EntryKey,
-    content: Content,
-    /// The published hash; `None` if checksum files may have one.
-    hash: Option<Hash>,
-    /// The mark of the entry that queued it, which may have ended meanwhile.
-    shown: Rejected,
-}
-
-impl Checks {
-    /// Queues the check of a file, if its source publishes a hash, all of it is there, and the result is not known.
-    pub(crate) fn consider(&self, entry: &CacheEntry, settled: &Settled) {
-        let content = &entry.content;
-        let hash = hash_to_check(content, &settled.cached_file);
-        if hash.is_none() && (content.checksum_files().is_none() || pieces_of(content).is_some()) {
-            return;
-        }
-        let file = &settled.cached_file;
-        let is_complete = settled.memory.is_none() && !file.has_no_file() && file.presence.is_complete();
-        if !is_complete || !file.check.begin(hash, file.presence.losses()) {
-            return;
-        }
-        let check = Check {
-            key: file.key.clone(),
-            content: entry.content.clone(),
-            hash: hash.cloned(),
-            shown: settled.rejected.clone(),
-        };
-        self.add(check, file);
-    }
-
-    /// Queues a check that has begun.
-    fn add(&self, check: Check, file: &CachedFile) {
-        let mut queue = self.queue.lock();
-        if queue.is_closed || queue.waiting.len() >= MOST {
-            drop(queue);
-            file.check.cancel();
-            return;
-        }
-        queue.waiting.push_back(check);
-        self.changed.notify_one();
-    }
-
-    fn next(&self) -> Option<Check> {
-        let mut queue = self.queue.lock();
-        loop {
-            if queue.is_closed {
-                return None;
-            }
-            match queue.waiting.pop_front() {
-                Some(check) => return Some(check),
-                None => self.changed.wait(&mut queue),
-            }
-        }
-    }
-
-    /// Returns when the checks end.
-    pub(super) async fn ended(&self) {
-        self.end.notified().await;
-    }
-
-    fn is_closed(&self) -> bool {
-        self.queue.lock().is_closed
-    }
-}
-
-/// The hash that a complete file is compared with, if its source publishes one, or its server gives one. A file with
-/// verified pieces needs none.
-fn hash_to_check<'a>(content: &'a Content, file: &'a CachedFile) -> Option<&'a Hash> {
-    let hash = content.hash().or(file.check.digest());
-    hash.filter(|_| pieces_of(content).is_none())
-}
 
 impl VersionStore {
     /// Takes over what is recorded of an earlier check of a file that is being opened, and queues the file otherwise.
@@ -180,9 +81,7 @@ impl Verifier {
 
 impl Drop for Verifier {
     fn drop(&mut self) {
-        self.versions.checks.queue.lock().is_closed = true;
-        self.versions.checks.changed.notify_all();
-        self.versions.checks.end.notify_one();
+        self.versions.checks.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -25,7 +25,7 @@ use crate::cache::entry::version_store::VersionStore;
 use crate::cache::error::CacheError;
 use crate::cache::facade::Cache;
 use crate::cache::index::{ChunkIndex, FILE, coldest_unopened};
-use crate::cache::integrity::verifier::Checks;
+use crate::cache::integrity::checks::Checks;
 use crate::cache::quota::{self, Quota};
 use crate::cache::sharing::{DirLock, counted};
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};

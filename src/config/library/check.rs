@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::LibraryFile;
-use crate::config::args::{mount_command, variable_of};
+use crate::config::args::mount_command;
 use crate::config::file::{ConfigFile, FileError, is_of_a_library};
+use crate::config::options::variable_of;
 use crate::http::redact;
 use crate::source::library::MemberConfig;
 

@@ -21,10 +21,10 @@ use clap::{ArgMatches, Command};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::args::mount_command;
+use super::error::ConfigError;
 use super::file::{ConfigFile, Entry, Fault, FileError, Place, read_library};
 use super::options::flag_named;
 use super::paths::absolute;
-use super::resolve::ConfigError;
 use crate::source::library::{LibraryConfig, MemberConfig};
 pub(crate) use check::{Checked, check_config};
 use fault::{fault, written};

@@ -119,6 +119,13 @@ impl Keyring {
     }
 }
 
+/// Reads a text as AWS's files and as the output of a `credential_process`. For fuzz targets.
+#[cfg(any(test, fuzzing))]
+pub(in crate::source) fn read_any(text: &str) {
+    settings::read_any(text);
+    let _ = read_output(text);
+}
+
 /// The output of a `credential_process`, in AWS's form.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

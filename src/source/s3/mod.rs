@@ -26,9 +26,9 @@ use url::Url;
 
 pub(crate) use self::address::is_region;
 pub(crate) use self::bucket::{Buckets, S3};
-pub use self::listing::{BucketListing, Next, NotBucketListing};
 #[cfg(any(test, fuzzing))]
-pub(super) use self::settings::read_any;
+pub(super) use self::keyring::read_any;
+pub use self::listing::{BucketListing, Next, NotBucketListing};
 
 /// How S3 is reached. What is not given comes from AWS's variables and files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
