@@ -14,9 +14,6 @@ use clap::{Arg, ArgAction, Command};
 /// Prefix of environment variables: `--some-option` is this and `SOME_OPTION`.
 const ENV_PREFIX: &str = "FETCHFS_";
 
-/// Variables with that prefix that are no options: the level of the log, and those of the demo's script.
-const OTHER_VARIABLES: [&str; 3] = ["FETCHFS_LOG", "FETCHFS_BIN", "FETCHFS_DEMO_DIR"];
-
 /// The id of the argument for `-o`, which is not an option itself.
 pub(super) const OPTIONS_ID: &str = "options";
 
@@ -188,6 +185,14 @@ pub(crate) fn variable_of(long: &str) -> String {
     format!("{ENV_PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
+/// Returns true if a variable was probably meant for an option: the `_` are elsewhere, or one letter in four is wrong at
+/// most. Scripts and tests have variables of their own.
+fn is_mistyped(variable: &str, option: &str) -> bool {
+    let letters = |name: &str| name.strip_prefix(ENV_PREFIX).unwrap_or(name).replace('_', "");
+    let (typed, meant) = (letters(variable), letters(option));
+    strsim::osa_distance(&typed, &meant) <= typed.len() / 4
+}
+
 /// One sentence for each variable that looks like an option of fetchfs and is none: mistyped.
 pub(crate) fn unknown_variables(
     command: &Command,
@@ -199,13 +204,9 @@ pub(crate) fn unknown_variables(
         .map(variable_of)
         .collect();
     let names = variables.filter_map(|(name, _)| name.into_string().ok());
-    let unknown = names.filter(|name| !known.contains(name) && !OTHER_VARIABLES.contains(&name.as_str()));
+    let unknown = names.filter(|name| name.starts_with(ENV_PREFIX) && !known.contains(name));
     let told = unknown.filter_map(|variable| {
-        let name = variable
-            .strip_prefix(ENV_PREFIX)?
-            .to_ascii_lowercase()
-            .replace('_', "-");
-        let meant = variable_of(&nearest(command, &name)?);
+        let meant = known.iter().find(|option| is_mistyped(&variable, option))?;
         Some(format!(
             "{variable} in the environment has no effect: it is no option; did you mean {meant}?"
         ))
@@ -309,17 +310,16 @@ mod tests {
 
     #[test]
     fn variable_that_is_no_option_is_named() {
-        let variables = [
-            "FETCHFS_CACHESIZE",
-            "FETCHFS_CACHE_SIZE",
-            "FETCHFS_LOG",
-            "FETCHFS_XYZZY",
-            "HOME",
-        ];
+        let mistyped = ["FETCHFS_CACHESIZE", "FETCHFS_CACHE_SIZE", "FETCHFS_BWLIMITT", "HOME"];
+        let of_scripts = ["FETCHFS_LOG", "FETCHFS_BIN", "FETCHFS_DEMO_DIR", "FETCHFS_CRASH_ROUNDS"];
+        let variables = mistyped.into_iter().chain(of_scripts);
         let variables = variables.map(|name| (name.into(), "1".into()));
         assert_eq!(
-            unknown_variables(&mount_command(), variables.into_iter()),
-            ["FETCHFS_CACHESIZE in the environment has no effect: it is no option; did you mean FETCHFS_CACHE_SIZE?"]
+            unknown_variables(&mount_command(), variables),
+            [
+                "FETCHFS_CACHESIZE in the environment has no effect: it is no option; did you mean FETCHFS_CACHE_SIZE?",
+                "FETCHFS_BWLIMITT in the environment has no effect: it is no option; did you mean FETCHFS_BWLIMIT?",
+            ]
         );
     }
 

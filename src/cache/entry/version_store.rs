@@ -358,8 +358,10 @@ impl VersionStore {
         None
     }
 
-    /// If another process has truncated the data file, forgets the chunks in that part and restores
-    /// the size. Call it before a write, which would turn the missing part before it into zeros.
+    /// If another process has truncated the data file, forgets all of its chunks and restores the
+    /// size. Call it before and after a write, which turns the missing part before it into zeros.
+    ///
+    /// The length that is found is no proof of what is left: a write may have made the file longer again.
     ///
     /// # Errors
     /// `ResourceBusy` if another process has it open; or any error of the file system.
@@ -373,11 +375,11 @@ impl VersionStore {
         };
         log::warn!(
             event = events::DATA_FILE_TRUNCATED;
-            "{}: another program truncated its data file in the cache to {len} bytes; missing chunks will be \
+            "{}: another program truncated its data file in the cache to {len} bytes or less; its chunks will be \
              fetched again",
             redact(entry.url())
         );
-        self.lose(settled, entry.chunk.index(len)..entry.chunk.count(settled.size()));
+        self.lose(settled, 0..entry.chunk.count(settled.size()));
         settled.cached_file.restore_size()
     }
 
