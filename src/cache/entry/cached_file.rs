@@ -185,6 +185,11 @@ impl CachedFile {
         self.data.cut_to()
     }
 
+    /// Returns true if a part of `bytes` was never written ([`DataFile::has_hole`]).
+    pub fn has_hole(&self, bytes: &Range<u64>) -> bool {
+        self.data.has_hole(bytes)
+    }
+
     /// Restores the size of the data file. **The truncated part then reads as zeros**, so it must
     /// not count as present any more. Incomplete chunks in it are a [loss](Self::losses).
     ///

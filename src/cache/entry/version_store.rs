@@ -358,10 +358,11 @@ impl VersionStore {
         None
     }
 
-    /// If another process has truncated the data file, forgets all of its chunks and restores the
-    /// size. Call it before and after a write, which turns the missing part before it into zeros.
+    /// If another process has truncated the data file, forgets the chunks in that part and restores
+    /// the size. Call it before and after a write, which turns the missing part before it into zeros.
     ///
-    /// The length that is found is no proof of what is left: a write may have made the file longer again.
+    /// The length that is found may be too large: a write may have made the file longer again. Then it has a hole in a chunk
+    /// that counts as present, and the part begins there.
     ///
     /// # Errors
     /// `ResourceBusy` if another process has it open; or any error of the file system.
@@ -375,11 +376,17 @@ impl VersionStore {
         };
         log::warn!(
             event = events::DATA_FILE_TRUNCATED;
-            "{}: another program truncated its data file in the cache to {len} bytes or less; its chunks will be \
+            "{}: another program truncated its data file in the cache to {len} bytes or less; missing chunks will be \
              fetched again",
             redact(entry.url())
         );
-        self.lose(settled, 0..entry.chunk.count(settled.size()));
+        let (chunk, size) = (entry.chunk, settled.size());
+        let mut before = 0..chunk.index(len);
+        let has_hole = |at: &u64| {
+            settled.presence.contains(*at) && settled.cached_file.has_hole(&chunk.bytes_of(&(*at..at + 1), size))
+        };
+        let first = before.find(has_hole).unwrap_or(before.end);
+        self.lose(settled, first..chunk.count(size));
         settled.cached_file.restore_size()
     }
 

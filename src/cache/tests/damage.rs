@@ -221,6 +221,21 @@ fn truncated_data_file_in_use_is_repaired() {
 }
 
 #[test]
+fn truncation_that_a_write_has_hidden_is_found() {
+    let (dir, file, server) = filled();
+    let mount = Mount::over(dir.path());
+    let reader = mount.held(&server);
+    let data = data_file(dir.path());
+    data.set_len(0).unwrap();
+    // As a write does that had begun before.
+    data.set_len(12 * C).unwrap();
+    assert_eq!(read(&reader, 15 * C, C).unwrap(), part(&file, 15 * C, C));
+    assert_eq!(read(&reader, 0, SIZE).unwrap(), file);
+    drop(reader);
+    mount.end();
+}
+
+#[test]
 fn write_past_a_truncation_leaves_no_zeros() {
     let (dir, file) = (tempfile::tempdir().unwrap(), content(SIZE));
     let server = Server::start(file.clone(), |_, _| Honest);
