@@ -10,7 +10,7 @@ use super::contributors::Contributors;
 use crate::origin::Hash;
 
 /// Set when the bytes of a version were found to contradict the published hash. **What was shown until then is not the
-/// file**: who has it open gets errors, and opening it again shows other bytes under another inode number.
+/// file**: open handles of it get errors, and opening it again shows other bytes under another inode number.
 #[derive(Debug, Clone, Default)]
 pub struct Rejected(Arc<AtomicBool>);
 

@@ -314,8 +314,7 @@ mod tests {
     }
 
     /// No part of a page reaches the sink twice, and no part of it is delivered in more pieces than it has bytes:
-    /// whatever a page repeats, twice as much of it is twice the work. A page of 16 MiB takes less than a second in an
-    /// optimised build.
+    /// whatever a page repeats, twice as much of it is twice the work.
     #[test]
     fn work_is_linear_in_the_length_of_a_page() {
         let counted = |page: &str| {
