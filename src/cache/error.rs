@@ -129,13 +129,18 @@ impl CacheError {
 
 /// Returns true if SQLite finds the file itself to be the cause.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-    // "Unknown" is SQLite's code for an error in the SQL: a table exists already, or lacks a
-    // column. Then the file is a database, but not this one.
-    matches!(
-        error.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase | Unknown)
-    )
+    // An error in the SQL: a table exists already, or lacks a column. Then the file is a database, but not this one.
+    is_corruption(error) || error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown)
+}
+
+/// Returns true if the content of the file is invalid, or shorter than it says itself. SQLite reports the latter among the
+/// failures of the disk (<https://sqlite.org/rescode.html#ioerr_short_read>).
+pub(super) fn is_corruption(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    error.sqlite_error().is_some_and(|error| {
+        matches!(error.code, DatabaseCorrupt | NotADatabase)
+            || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ
+    })
 }
 
 fn what_to_do(reason: &str, is_damaged: bool) -> String {

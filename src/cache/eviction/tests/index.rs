@@ -119,7 +119,8 @@ fn thousands_of_small_files_keep_to_the_size() {
         }
     });
     assert!(most <= SIZE, "{most} bytes");
-    assert!(most > SIZE / 2, "{most} bytes");
+    // It is used at all. The watcher sees few moments on a busy machine, and seldom the fullest one.
+    assert!(most > SIZE / 4, "{most} bytes");
 }
 
 #[test]

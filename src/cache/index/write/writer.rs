@@ -15,12 +15,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use rusqlite::ErrorCode;
 
 use super::doubts::Doubts;
 use super::pending::Pending;
 use super::record::Record;
 use super::tables::Commit;
+use crate::cache::error::is_corruption;
 use crate::cache::storage::data_file::PendingCommit;
 use crate::util::events::{self, Event};
 use crate::util::panic_guard::contained;
@@ -248,8 +248,7 @@ fn run(
             if let Some((event, line)) = health.note(outcome.as_ref().err(), batch.len() as u64) {
                 log::warn!(event = event; "{line}");
             }
-            let code = outcome.err().and_then(|error| error.sqlite_error_code());
-            if matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
+            if outcome.is_err_and(|error| is_corruption(&error)) {
                 on_damage();
             }
         }
