@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::common::files::assert_same;
+use crate::common::files::{assert_same, names_in};
 use crate::common::process::{self, Pidfd, Ran, assert_refuses};
 use crate::common::{Mount, PATIENCE, run};
 use crate::origin::{Content, Fault, Gate, Origin, Requests};
@@ -32,15 +32,6 @@ fn site() -> Origin {
         origin.add(&format!("/d/{name}"), Content::noise(1000, 1));
     }
     origin
-}
-
-fn names_in(mount: &Mount, directory: &str) -> Vec<String> {
-    let entries = fs::read_dir(mount.path(directory)).expect("to list");
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
-        .collect();
-    names.sort();
-    names
 }
 
 fn is_absent(mount: &Mount, name: &str) -> bool {
@@ -81,7 +72,7 @@ fn refresh_shows_new_gone_and_changed_names() {
         &Content::noise(700, 3).whole(),
         "the new version",
     );
-    assert_eq!(names_in(&mount, "d"), ["changes", "comes", "old", "stays"]);
+    assert_eq!(names_in(&mount.path("d")), ["changes", "comes", "old", "stays"]);
     let still = fs::metadata(mount.path("d/stays")).expect("a file");
     assert_eq!(still.ino(), stays.ino());
     let ran = refresh(&["--json"], &[mount.path("d")]).succeeded();
@@ -102,7 +93,7 @@ fn replaced_file_stays_readable_while_open() {
     open.read_exact(&mut first).expect("to read");
     origin.remove("/d/goes");
     refresh(&[], &[mount.path("d")]).succeeded();
-    assert_eq!(names_in(&mount, "d"), ["changes", "old", "stays"]);
+    assert_eq!(names_in(&mount.path("d")), ["changes", "old", "stays"]);
     assert_eq!(open.metadata().expect("its attributes").len(), 1000);
     let mut rest = Vec::new();
     open.read_to_end(&mut rest).expect("to read what is cached");
@@ -141,8 +132,8 @@ fn recursive_refresh_asks_for_what_is_known() {
     let mount = mount_of(&origin);
     for outer in 0..6 {
         // Of the directories below, one each is listed.
-        assert_eq!(names_in(&mount, &format!("t/d{outer}")).len(), 4);
-        assert_eq!(names_in(&mount, &format!("t/d{outer}/s1")).len(), 1);
+        assert_eq!(names_in(&mount.path(format!("t/d{outer}"))).len(), 4);
+        assert_eq!(names_in(&mount.path(format!("t/d{outer}/s1"))).len(), 1);
         origin.add(&format!("/t/d{outer}/s1/more"), Content::noise(10, 2));
     }
     // A walk may have asked for others ahead.
@@ -161,7 +152,7 @@ fn recursive_refresh_asks_for_what_is_known() {
     assert_eq!((listed(&asked), asked.0.len()), (known.clone(), known.len()));
     assert!(asked.max_in_flight() >= 4, "{} side by side", asked.max_in_flight());
     let mark = origin.log().mark();
-    assert_eq!(names_in(&mount, "t/d5/s1"), ["leaf", "more"]);
+    assert_eq!(names_in(&mount.path("t/d5/s1")), ["leaf", "more"]);
     assert_eq!(origin.log().since(mark).0.len(), 0);
 }
 
@@ -169,11 +160,11 @@ fn recursive_refresh_asks_for_what_is_known() {
 fn refresh_finds_a_path_that_is_not_shown_yet() {
     let origin = site();
     let mount = mount_of(&origin);
-    assert_eq!(names_in(&mount, "").len(), 1);
+    assert_eq!(names_in(&mount.path("")).len(), 1);
     origin.add("/e/f/new", Content::noise(5, 1));
     let ran = refresh(&[], &[mount.path("e/f")]).succeeded();
     assert_eq!(ran.out, "1 directory: 1 new, 0 gone, 0 changed\n");
-    assert_eq!(names_in(&mount, "e/f"), ["new"]);
+    assert_eq!(names_in(&mount.path("e/f")), ["new"]);
     let ran = refresh(&[], &[mount.path("e/nowhere")]);
     assert_refuses(&ran, &["e/nowhere", "no such file"]);
     let ran = refresh(&[], &[mount.home()]);
@@ -186,7 +177,7 @@ fn refresh_of_a_directory_that_is_gone_hides_it() {
     origin.add("/keep", Content::noise(5, 1));
     origin.add("/gone/leaf", Content::noise(5, 1));
     let mount = mount_of(&origin);
-    assert_eq!(names_in(&mount, "gone"), ["leaf"]);
+    assert_eq!(names_in(&mount.path("gone")), ["leaf"]);
     origin.on("/gone/").fault(Fault::Status(404));
     let ran = refresh(&[], &[mount.path("gone")]);
     assert_refuses(&ran, &["/gone: no such file"]);
@@ -200,11 +191,11 @@ fn refresh_of_a_directory_that_is_gone_hides_it() {
 fn refresh_without_the_server_fails_and_changes_nothing() {
     let origin = site();
     let mount = mount_of(&origin);
-    let before = names_in(&mount, "d");
+    let before = names_in(&mount.path("d"));
     origin.go_down();
     let ran = refresh(&[], &[mount.path("d")]);
     assert_refuses(&ran, &["/d: "]);
-    assert_eq!(names_in(&mount, "d"), before);
+    assert_eq!(names_in(&mount.path("d")), before);
     origin.come_back();
 }
 
@@ -222,7 +213,7 @@ fn refresh_that_is_held(origin: &Origin, mount: &Mount) -> (Child, Gate) {
 fn ctrl_c_cancels_a_refresh() {
     let origin = site();
     let mount = mount_of(&origin);
-    assert_eq!(names_in(&mount, "d").len(), 4);
+    assert_eq!(names_in(&mount.path("d")).len(), 4);
     let (mut running, gate) = refresh_that_is_held(&origin, &mount);
     Pidfd::open(running.id()).expect("it runs").signal(Signal::SIGINT);
     let status = process::wait(&mut running, PATIENCE).expect("it ends");

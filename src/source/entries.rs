@@ -65,6 +65,11 @@ impl EntityTag {
         let hash = (!text.is_empty()).then(|| xxh3_64(text.as_bytes()).max(1))?;
         NonZeroU64::new(hash).map(EntityTag)
     }
+
+    /// The hash as 16 hexadecimal digits.
+    pub(crate) fn to_hex(self) -> String {
+        format!("{:016x}", self.0)
+    }
 }
 
 /// An entry without its texts.

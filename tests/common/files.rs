@@ -19,6 +19,17 @@ const BLOCK: u64 = 1 << 20;
 /// A SHA-256 sum.
 pub type Sum = [u8; 32];
 
+/// The names in a directory, sorted.
+#[track_caller]
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
 /// The sum of the file at `path`, from its beginning to its end.
 #[track_caller]
 pub fn sha256(path: &Path) -> Sum {

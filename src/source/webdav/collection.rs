@@ -16,8 +16,9 @@ use reqwest::{
 };
 use url::Url;
 
-use super::{NotMultistatus, parse_with_quota};
-use crate::http::HttpErrorKind;
+use super::collection_tag::{TagKind, set_validator};
+use super::{NotMultistatus, Parsed, parse_whole};
+use crate::http::{HttpErrorKind, Validator};
 use crate::origin::{Client, DocumentRequest, Metadata, as_directory};
 use crate::source::web_index::{WebIndex, is_page_in_place_of_a_file};
 use crate::source::{
@@ -25,14 +26,27 @@ use crate::source::{
 };
 use crate::util::events;
 
-/// What is asked of each resource. No more: what a server has to look up for each name takes its time.
-const PROPERTIES: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
-    <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getetag/><D:getlastmodified/></D:prop></D:propfind>";
+/// What is asked of each resource in a listing. No more: what a server has to look up for each name takes its time.
+const LISTED: &str = "<D:resourcetype/><D:getcontentlength/><D:getetag/><D:getlastmodified/>";
 
-/// The same and the quota (RFC 4331), which is asked for at the top of a source only.
-const PROPERTIES_AND_QUOTA: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
-    <D:propfind xmlns:D=\"DAV:\"><D:prop><D:resourcetype/><D:getcontentlength/><D:getetag/><D:getlastmodified/>\
-    <D:quota-available-bytes/><D:quota-used-bytes/></D:prop></D:propfind>";
+/// What is asked of a collection alone.
+const OWN: &str = "<D:resourcetype/><D:getetag/>";
+
+/// The quota (RFC 4331), which is asked for at the top of a source only.
+const QUOTA: &str = "<D:quota-available-bytes/><D:quota-used-bytes/>";
+
+/// What shows that a listing is unchanged, where servers have it ([`collection_tag`](super::collection_tag)).
+const CHANGE_TAG: &str = "<C:getctag xmlns:C=\"http://calendarserver.org/ns/\"/>";
+const SYNC_ID: &str = "<O:id xmlns:O=\"http://owncloud.org/ns\"/>";
+
+/// A request for these properties.
+fn properties(parts: &[&str]) -> Bytes {
+    let parts = parts.concat();
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:propfind xmlns:D=\"DAV:\"><D:prop>{parts}</D:prop></D:propfind>"
+    );
+    text.into()
+}
 
 /// The name of the kind.
 pub(crate) const WEBDAV: &str = "webdav";
@@ -43,8 +57,26 @@ pub(crate) struct Collections {
     config: ListingConfig,
     /// For directories that PROPFIND does not list.
     pages: WebIndex,
-    /// The directories at the top of sources, with the quota that the server says. Locked for a moment.
-    tops: Mutex<HashMap<Url, Option<Quota>>>,
+    /// The directories at the top of sources. Locked for a moment.
+    tops: Mutex<HashMap<Url, Top>>,
+}
+
+/// What is known of the directory at the top of a source.
+#[derive(Debug, Clone, Copy, Default)]
+struct Top {
+    /// The quota that the server says.
+    quota: Option<Quota>,
+    /// Which tags of its directories show that they are unchanged.
+    tags: TagKind,
+}
+
+/// The depth of a PROPFIND.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// The directory alone.
+    Own,
+    /// The directory and its names.
+    Names,
 }
 
 /// Why PROPFIND gives no listing.
@@ -74,11 +106,57 @@ impl Collections {
         }
     }
 
+    /// What is known of the source that `directory` is in, and whether it is the directory at its top.
+    fn top(&self, directory: &Url) -> (Top, bool) {
+        let tops = self.tops.lock();
+        let above = tops
+            .iter()
+            .filter(|(top, _)| directory.as_str().starts_with(top.as_str()));
+        let nearest = above.max_by_key(|(top, _)| top.as_str().len());
+        nearest.map_or_else(Default::default, |(top, known)| (*known, top == directory))
+    }
+
+    /// Notes something of the source that `directory` is in.
+    fn note(&self, directory: &Url, note: impl FnOnce(&mut Top)) {
+        let mut tops = self.tops.lock();
+        let above = tops
+            .iter_mut()
+            .filter(|(top, _)| directory.as_str().starts_with(top.as_str()));
+        if let Some((_, top)) = above.max_by_key(|(top, _)| top.as_str().len()) {
+            note(top);
+        }
+    }
+
     /// Requests the names in `directory` from `there`, which may lack the `/` at its end.
     async fn propfind(&self, directory: &Url, there: &Url) -> Result<Listing, Failure> {
-        let is_top = self.tops.lock().contains_key(directory);
+        let Parsed { mut listing, tags, .. } = self.ask(directory, there, Depth::Names).await?;
+        set_validator(&mut listing, &tags, self.top(directory).0.tags);
+        Ok(listing)
+    }
+
+    /// Returns true if the server says that a listing with this validator is that of `directory`.
+    async fn is_unchanged(&self, directory: &Url, known: &Validator) -> Result<bool, SourceError> {
+        match self.ask(directory, directory, Depth::Own).await {
+            Ok(Parsed { tags, .. }) => Ok(tags.validator(tags.kind()) == *known),
+            // The listing shows what it is.
+            Err(Failure::File(_)) => Ok(false),
+            Err(Failure::Source(error)) if error.http().is_none() => Ok(false),
+            Err(Failure::Source(error)) => Err(error),
+        }
+    }
+
+    /// Sends a PROPFIND.
+    async fn ask(&self, directory: &Url, there: &Url, depth: Depth) -> Result<Parsed, Failure> {
+        let (known, is_top) = self.top(directory);
+        let quota = if is_top { QUOTA } else { "" };
+        let (depth_header, body) = match depth {
+            Depth::Own => ("0", properties(&[OWN, CHANGE_TAG, SYNC_ID, quota])),
+            Depth::Names if is_top => ("1", properties(&[LISTED, CHANGE_TAG, SYNC_ID, quota])),
+            Depth::Names if known.tags == TagKind::ChangeTag => ("1", properties(&[LISTED, CHANGE_TAG])),
+            Depth::Names => ("1", properties(&[LISTED])),
+        };
         let headers = [
-            (HeaderName::from_static("depth"), HeaderValue::from_static("1")),
+            (HeaderName::from_static("depth"), HeaderValue::from_static(depth_header)),
             // lighttpd and others refuse another type.
             (CONTENT_TYPE, HeaderValue::from_static("application/xml")),
             // Leaves out what a resource lacks (RFC 8144, §2.1).
@@ -91,10 +169,7 @@ impl Collections {
             // It is a token.
             method: Method::from_bytes(b"PROPFIND").unwrap_or_default(),
             headers: HeaderMap::from_iter(headers),
-            body: Bytes::from_static(match is_top {
-                true => PROPERTIES_AND_QUOTA,
-                false => PROPERTIES,
-            }),
+            body,
             accepts: &[207, 200],
             ..DocumentRequest::default()
         };
@@ -103,15 +178,20 @@ impl Collections {
         let (config, home, answered) = (self.config, directory.clone(), as_directory(&answer.url));
         // A long answer takes seconds, and the runtime's threads have to move bodies.
         let reading = tokio::task::spawn_blocking(move || {
-            parse_with_quota(&home, &answer.url, &answer.body, answer.charset.as_deref(), &config)
+            parse_whole(&home, &answer.url, &answer.body, answer.charset.as_deref(), &config)
         });
         match reading.await {
-            Ok(Ok((listing, quota))) => {
-                if let Some(known) = self.tops.lock().get_mut(directory) {
-                    *known = quota;
-                }
+            Ok(Ok(parsed)) => {
+                self.note(directory, |top| {
+                    if is_top {
+                        top.quota = parsed.quota;
+                    }
+                    if is_top || depth == Depth::Own {
+                        top.tags = parsed.tags.kind();
+                    }
+                });
                 self.client.found_directory(&as_directory(there), &answered);
-                Ok(listing)
+                Ok(parsed)
             }
             Ok(Err(error @ NotMultistatus::NoDirectory)) => {
                 Err(Failure::File(SourceError::not_a_listing(there, error)))
@@ -131,7 +211,11 @@ impl Collections {
         match self.pages.list(directory, &as_directory(there)).await {
             Ok(listing) if listing.is_marked => {
                 log::info!(event = events::INDEX_PAGE_USED; "{failure}; its index page is its listing");
-                Ok(listing)
+                // Its validator is none of PROPFIND's.
+                Ok(Listing {
+                    validator: Validator::None,
+                    ..listing
+                })
             }
             _ => Err(Failure::Source(failure)),
         }
@@ -160,7 +244,7 @@ impl Source for Collections {
     }
 
     fn address(&self, url: &Url) -> Result<Url, SourceError> {
-        self.tops.lock().insert(as_directory(url), None);
+        self.tops.lock().insert(as_directory(url), Top::default());
         Ok(url.clone())
     }
 
@@ -168,7 +252,7 @@ impl Source for Collections {
         let tops = self.tops.lock();
         let mut all = tops.values();
         // Several may be parts of one, or each have its own.
-        all.next().copied().flatten().filter(|_| tops.len() == 1)
+        all.next().and_then(|top| top.quota).filter(|_| tops.len() == 1)
     }
 
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
@@ -209,6 +293,19 @@ impl Source for Collections {
 
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
         Box::pin(async move { Ok(self.listing(directory, there).await?) })
+    }
+
+    fn list_if_changed<'a>(
+        &'a self,
+        directory: &'a Url,
+        known: &'a Validator,
+    ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
+        Box::pin(async move {
+            if self.is_unchanged(directory, known).await? {
+                return Ok(None);
+            }
+            self.list(directory, directory).await.map(Some)
+        })
     }
 
     fn tell_apart<'a>(&'a self, file: &'a Url, size: ListedSize, answer: &'a Metadata) -> BoxFuture<'a, NameKind> {

@@ -11,9 +11,10 @@
 //! - Time and memory are linear in the answer's length, and memory is bounded by the maximum number of names.
 //!
 //! The pipeline: `multistatus` reads the XML as a list of resources; `href` finds out which of them is the directory, and
-//! the names of the others.
+//! the names of the others. `collection_tag` decides which tag of a directory shows that its names are unchanged.
 
 mod collection;
+mod collection_tag;
 mod href;
 mod multistatus;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
 pub(crate) use self::collection::{Collections, WEBDAV};
+use self::collection_tag::TagProperties;
 use self::href::{Notation, Path, Place, Relation};
 use self::multistatus::{Answer, Properties, Response};
 use super::listing_builder::{ListingBuilder, TooManyNames};
@@ -65,17 +67,27 @@ pub fn parse(
     charset: Option<&str>,
     config: &ListingConfig,
 ) -> Result<Listing, NotMultistatus> {
-    Ok(parse_with_quota(directory, asked, body, charset, config)?.0)
+    Ok(parse_whole(directory, asked, body, charset, config)?.listing)
 }
 
-/// [`parse`], and the directory's quota if the answer has one.
-pub(crate) fn parse_with_quota(
+/// What an answer says of a directory.
+struct Parsed {
+    /// Its names; none if the answer is one to `Depth: 0`.
+    listing: Listing,
+    /// Its quota, if the answer has one.
+    quota: Option<Quota>,
+    /// What may show that it is unchanged.
+    tags: TagProperties,
+}
+
+/// [`parse`], and what else the answer says of the directory itself.
+fn parse_whole(
     directory: &Url,
     asked: &Url,
     body: &[u8],
     charset: Option<&str>,
     config: &ListingConfig,
-) -> Result<(Listing, Option<Quota>), NotMultistatus> {
+) -> Result<Parsed, NotMultistatus> {
     let text = decode(body, charset);
     let Answer { responses, quota } = multistatus::read(&text, config.max_entries)?;
     let notation = Notation::of(responses.iter().map(|response| response.href.as_ref()));
@@ -127,7 +139,11 @@ pub(crate) fn parse_with_quota(
             Err(NotMultistatus::NoDirectory)
         }
         None if listing.entries.is_empty() && listing.left_out.is_nothing() => Err(NotMultistatus::NoMultistatus),
-        _ => Ok((listing, quota)),
+        _ => Ok(Parsed {
+            listing,
+            quota,
+            tags: own.map(|own| own.properties.tags()).unwrap_or_default(),
+        }),
     }
 }
 

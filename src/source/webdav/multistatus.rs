@@ -17,6 +17,7 @@ use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::reader::NsReader;
 
 use super::NotMultistatus;
+use super::collection_tag::TagProperties;
 use crate::source::{EntityTag, ListedTime, Quota, date};
 
 /// What a `multistatus` says.
@@ -54,9 +55,22 @@ pub(super) struct Properties {
     modified: Option<ListedTime>,
     /// `creationdate`.
     created: Option<ListedTime>,
+    /// `getctag` of CalendarServer.
+    change_tag: Option<EntityTag>,
+    /// True if it has an `id` of ownCloud.
+    has_sync_id: bool,
 }
 
 impl Properties {
+    /// Those that can show that a collection is unchanged.
+    pub(super) fn tags(&self) -> TagProperties {
+        TagProperties {
+            change_tag: self.change_tag,
+            has_sync_id: self.has_sync_id,
+            tag: self.tag,
+        }
+    }
+
     /// Whether it is a collection; `None` if the server does not say.
     pub(super) fn is_collection(&self) -> Option<bool> {
         match (self.has_collection, self.is_named_collection) {
@@ -77,6 +91,8 @@ impl Properties {
         self.tag = self.tag.or(other.tag);
         self.modified = self.modified.or(other.modified);
         self.created = self.created.or(other.created);
+        self.change_tag = self.change_tag.or(other.change_tag);
+        self.has_sync_id |= other.has_sync_id;
     }
 }
 
@@ -98,13 +114,24 @@ enum Element {
     Created,
     QuotaAvailable,
     QuotaUsed,
+    ChangeTag,
+    SyncId,
     /// Any other, also one of these names elsewhere.
     Other,
 }
 
 impl Element {
     /// The element of this name in `parent`.
-    fn of(parent: Option<Element>, name: &str) -> Element {
+    fn of(parent: Option<Element>, space: Space, name: &str) -> Element {
+        match space {
+            Space::Dav => Element::of_dav(parent, name),
+            Space::CalendarServer if parent == Some(Element::Prop) && name == "getctag" => Element::ChangeTag,
+            Space::OwnCloud if parent == Some(Element::Prop) && name == "id" => Element::SyncId,
+            _ => Element::Other,
+        }
+    }
+
+    fn of_dav(parent: Option<Element>, name: &str) -> Element {
         match (parent, name) {
             (None, "multistatus") => Element::Multistatus,
             (Some(Element::Multistatus), "response") => Element::Response,
@@ -138,6 +165,8 @@ impl Element {
                 | Element::Created
                 | Element::QuotaAvailable
                 | Element::QuotaUsed
+                | Element::ChangeTag
+                | Element::SyncId
         )
     }
 }
@@ -162,7 +191,7 @@ pub(super) fn read(text: &str, most: usize) -> Result<Answer<'_>, NotMultistatus
         match event {
             Event::Start(tag) => {
                 let local = tag.local_name();
-                document.start(is_dav(&namespace).then_some(local.as_ref()))?;
+                document.start(Space::of(&namespace), local.as_ref())?;
             }
             Event::End(_) => {
                 document.end()?;
@@ -194,11 +223,30 @@ fn malformed(error: impl Into<quick_xml::Error>) -> NotMultistatus {
     NotMultistatus::Malformed(error.into().to_string())
 }
 
-/// Returns true if a name is of the namespace `DAV:`, or of none.
-fn is_dav(namespace: &ResolveResult<'_>) -> bool {
-    match namespace {
-        ResolveResult::Bound(Namespace(name)) => name.trim_end_matches(':').eq_ignore_ascii_case("DAV"),
-        ResolveResult::Unbound | ResolveResult::Unknown(_) => true,
+/// A namespace of which elements are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// `DAV:`, or none.
+    Dav,
+    /// `http://calendarserver.org/ns/`
+    CalendarServer,
+    /// `http://owncloud.org/ns`
+    OwnCloud,
+    Other,
+}
+
+impl Space {
+    fn of(namespace: &ResolveResult<'_>) -> Space {
+        let name = match namespace {
+            ResolveResult::Bound(Namespace(name)) => name,
+            ResolveResult::Unbound | ResolveResult::Unknown(_) => return Space::Dav,
+        };
+        match name.trim_end_matches(['/', ':']) {
+            "http://calendarserver.org/ns" => Space::CalendarServer,
+            "http://owncloud.org/ns" => Space::OwnCloud,
+            name if name.eq_ignore_ascii_case("DAV") => Space::Dav,
+            _ => Space::Other,
+        }
     }
 }
 
@@ -253,13 +301,13 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// A start tag; `name` is `None` in another namespace.
-    fn start(&mut self, name: Option<&str>) -> Result<(), NotMultistatus> {
+    /// A start tag.
+    fn start(&mut self, space: Space, name: &str) -> Result<(), NotMultistatus> {
         let parent = self.open.last().copied();
-        let element = name.map_or(Element::Other, |name| Element::of(parent, name));
+        let element = Element::of(parent, space, name);
         match element {
             Element::Other if parent.is_none() => return Err(NotMultistatus::NoMultistatus),
-            Element::Other if parent == Some(Element::ResourceType) && name == Some("collection") => {
+            Element::Other if parent == Some(Element::ResourceType) && space == Space::Dav && name == "collection" => {
                 self.propstat.1.has_collection = Some(true);
             }
             Element::Propstat => self.propstat = (None, Properties::default()),
@@ -282,6 +330,8 @@ impl<'a> Document<'a> {
             Some(Element::PropstatStatus) => self.propstat.0 = status(&text),
             Some(Element::Length) => properties.length = text.parse().ok(),
             Some(Element::Tag) => properties.tag = EntityTag::of(&text),
+            Some(Element::ChangeTag) => properties.change_tag = EntityTag::of(&text),
+            Some(Element::SyncId) => properties.has_sync_id = !text.is_empty(),
             Some(Element::Modified) => properties.modified = moment(&text),
             Some(Element::Created) => properties.created = moment(&text),
             Some(Element::QuotaAvailable) if self.responses.is_empty() => self.bytes.0 = text.parse().ok(),

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::super::collection_tag::{TagKind, TagProperties};
+use super::super::{Parsed, parse_whole};
 use super::*;
+use crate::http::Validator;
 use crate::source::{EntityTag, ListedTime};
 
 const DIRECTORY: &str = "http://host/dav/d/";
@@ -54,7 +57,7 @@ fn quota_is_that_of_the_first_resource() {
         );
         let url = Url::parse("https://cloud/remote.php/dav/files/ann/").unwrap();
         let config = ListingConfig::default();
-        let (listing, quota) = super::super::parse_with_quota(&url, &url, body.as_bytes(), None, &config).unwrap();
+        let Parsed { listing, quota, .. } = parse_whole(&url, &url, body.as_bytes(), None, &config).unwrap();
         assert_eq!(names(&listing), ["sub/", "a"]);
         quota.map(|quota| (quota.available, quota.used))
     };
@@ -481,4 +484,44 @@ fn limits_hold() {
     assert!(parse(&deep).is_err());
     let bindings: String = (0..10_000).map(|number| format!(" xmlns:n{number}='x'")).collect();
     assert!(parse(&format!("<D:response{bindings}/>")).is_err());
+}
+
+/// An answer for the directory alone, with these properties.
+fn tags_of(spaces: &str, properties: &str) -> TagProperties {
+    let body = format!(
+        "<D:multistatus xmlns:D=\"DAV:\" {spaces}><D:response><D:href>/dav/d/</D:href><D:propstat><D:prop>\
+         <D:resourcetype><D:collection/></D:resourcetype>{properties}</D:prop>\
+         <D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>"
+    );
+    let url = Url::parse(DIRECTORY).unwrap();
+    let config = ListingConfig::default();
+    parse_whole(&url, &url, body.as_bytes(), None, &config).unwrap().tags
+}
+
+#[test]
+fn tags_count_only_in_their_own_namespaces() {
+    const SPACES: &str =
+        "xmlns:cs=\"http://calendarserver.org/ns/\" xmlns:oc=\"http://owncloud.org/ns\" xmlns:x=\"urn:x\"";
+    let of = |properties| {
+        let tags = tags_of(SPACES, properties);
+        (tags.kind(), tags.validator(tags.kind()))
+    };
+    let is_none = |properties| of(properties) == (TagKind::None, Validator::None);
+    assert!(
+        is_none("<D:getetag>\"1\"</D:getetag>"),
+        "it may be made of the names alone"
+    );
+    assert!(is_none("<D:getctag>1</D:getctag><x:getctag>1</x:getctag><cs:getctag/>"));
+    assert!(is_none(
+        "<D:getetag>\"1\"</D:getetag><D:id>1</D:id><x:id>1</x:id><oc:id/>"
+    ));
+    assert!(is_none("<oc:id>1</oc:id>"));
+    let (kind, one) = of("<cs:getctag>1</cs:getctag><D:getetag>\"2\"</D:getetag>");
+    assert_eq!(kind, TagKind::ChangeTag);
+    assert_eq!(of("<cs:getctag>1</cs:getctag><D:getetag>\"3\"</D:getetag>").1, one);
+    assert_ne!(of("<cs:getctag>2</cs:getctag>").1, one);
+    let (kind, other) = of("<D:getetag>\"1\"</D:getetag><oc:id>00000005ocx</oc:id>");
+    assert_eq!(kind, TagKind::EntityTag);
+    assert_ne!(other, one, "one kind of tag is never taken for another");
+    assert_eq!(Validator::parse(&other.to_key()), Some(other));
 }
