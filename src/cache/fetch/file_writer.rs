@@ -16,7 +16,7 @@
 //! wakes waiters that need no more than that.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -57,14 +57,15 @@ pub(crate) struct WriteJob {
     pub done: oneshot::Sender<(Box<Position>, Result<(), ReadError>)>,
 }
 
-/// Starts the threads. They end when the sender is dropped.
+/// Starts the threads. They end when the sender is dropped. Between two writes they hold nothing of the cache: so the one
+/// who drops it closes its index, and may open the directory again at once.
 ///
 /// # Errors
 /// If the system refuses a thread.
 pub(crate) fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     let (jobs, queue) = crossbeam_channel::bounded::<WriteJob>(QUEUED);
     for number in 0..THREADS {
-        let (queue, cache_dir) = (queue.clone(), Arc::clone(cache_dir));
+        let (queue, cache_dir) = (queue.clone(), Arc::downgrade(cache_dir));
         std::thread::Builder::new()
             .name(format!("file-writer-{number}"))
             .spawn(move || run(&queue, &cache_dir))?;
@@ -72,7 +73,7 @@ pub(crate) fn start(cache_dir: &Arc<CacheDir>) -> io::Result<Sender<WriteJob>> {
     Ok(jobs)
 }
 
-fn run(queue: &Receiver<WriteJob>, cache_dir: &CacheDir) {
+fn run(queue: &Receiver<WriteJob>, cache_dir: &Weak<CacheDir>) {
     panic_guard::each(queue, "writing a response body", |job| {
         let WriteJob {
             entry,
@@ -82,6 +83,8 @@ fn run(queue: &Receiver<WriteJob>, cache_dir: &CacheDir) {
             mut position,
             done,
         } = job;
+        // Without the cache nobody waits for the answer.
+        let Some(cache_dir) = cache_dir.upgrade() else { return };
         let result = match entry.settled() {
             Some(Settled {
                 memory: Some(memory), ..

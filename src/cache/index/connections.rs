@@ -209,14 +209,15 @@ impl Connections {
 impl Drop for Connections {
     fn drop(&mut self) {
         let both = [self.writer.get_mut().take(), self.reader.get_mut().take()];
-        if shared_memory::is_lost() {
+        if shared_memory::is_lost() || !self.is_in_place() {
             both.into_iter().flatten().for_each(close_without_checkpoint);
         }
     }
 }
 
 /// Closes a connection. A checkpoint relies on the shared memory: if that is lost, the log is left
-/// for the next process that opens the index.
+/// for the next process that opens the index. After a checkpoint SQLite deletes the log **by its
+/// name**: if a new index has taken the place of this one, that is the log of the new one.
 fn close_without_checkpoint(connection: Connection) {
     // If this fails, SQLite has no memory for it, and makes no checkpoint either.
     let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
