@@ -25,6 +25,7 @@ mod cookies;
 mod crash;
 mod data_listings;
 mod disk_failures;
+mod doctor;
 mod documents;
 mod filesystem;
 mod full_disk;

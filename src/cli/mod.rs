@@ -3,8 +3,10 @@
 //! Exit status: 0 done, 1 failed, 2 usage error. A failure is one sentence on standard error that begins with
 //! `fetchfs:`. A closed pipe on standard output is no error message (`support::output`).
 
+mod bugreport;
 mod cache;
 mod config;
+mod doctor;
 mod evict;
 mod generate;
 mod map;
@@ -49,6 +51,8 @@ pub fn run() -> ExitCode {
         Some(("status", matches)) => status::run(matches),
         Some(("reload", matches)) => reload::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches, &typed, &command()),
+        Some(("bugreport", matches)) => bugreport::run(matches),
         Some(("completions", matches)) => generate::run_completions(matches, &command()),
         Some(("man", matches)) => generate::run_man(matches, &command()),
         _ => unreachable!("clap requires one of the commands that it was given"),
@@ -82,6 +86,8 @@ fn command() -> Command {
         .subcommand(status::command())
         .subcommand(reload::command())
         .subcommand(config::command())
+        .subcommand(doctor::command())
+        .subcommand(bugreport::command())
         .subcommand(generate::completions_command())
         .subcommand(generate::man_command())
 }
@@ -102,7 +108,19 @@ mod tests {
         let mount = command.find_subcommand_mut("mount").expect("it is there");
         insta::assert_snapshot!("mount_help", mount.render_help());
         for name in [
-            "unmount", "cache", "prefetch", "pin", "unpin", "evict", "map", "refresh", "status", "reload", "config",
+            "unmount",
+            "cache",
+            "prefetch",
+            "pin",
+            "unpin",
+            "evict",
+            "map",
+            "refresh",
+            "status",
+            "reload",
+            "config",
+            "doctor",
+            "bugreport",
         ] {
             let command = command.find_subcommand_mut(name).expect("it is there");
             insta::assert_snapshot!(format!("{name}_help"), command.render_help());

@@ -24,7 +24,7 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
 
 /// Combines the command line with the config file and `-o`. Their values are put before the typed flags, so the typed
 /// flags win; `-o` wins over the config file. Returns the file of the library as well, if one is mounted.
-fn understand(
+pub(super) fn understand(
     matches: &ArgMatches,
     typed: &[OsString],
     program: &Command,

@@ -21,6 +21,7 @@ use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::config::EngineConfig;
 use crate::origin::{Client, Logins, MirrorTier};
 use crate::util::clock;
+pub(crate) use network_folder::refuse_shared;
 
 /// Threads of the asynchronous runtime. They only move bodies from sockets to buffers.
 const WORKERS: usize = 2;
@@ -58,7 +59,7 @@ impl Engine {
     /// What prevents it, as one sentence for the user.
     pub(crate) fn open(config: EngineConfig) -> anyhow::Result<Arc<Engine>> {
         if !config.unshared_cache {
-            network_folder::refuse_shared(&config.cache_dir)?;
+            refuse_shared(&config.cache_dir)?;
         }
         let cache_config = cache_config(&config)?;
         threads::can_start(THREADS)?;

@@ -49,7 +49,7 @@ pub(crate) fn check(path: &Path, allow_other: bool) -> Result<(), MountError> {
     check_device()?;
     if !geteuid().is_root() {
         fusermount::find().ok_or(MountError::NoHelper)?;
-        if allow_other && !allows_other(&fs::read_to_string(FUSE_CONF).unwrap_or_default()) {
+        if allow_other && !may_allow_other() {
             return Err(MountError::OtherNotAllowed);
         }
     }
@@ -133,7 +133,11 @@ fn check_directory(path: &Path) -> Result<(), MountError> {
     }
 }
 
-fn check_device() -> Result<(), MountError> {
+/// Checks that the kernel's FUSE device can be opened.
+///
+/// # Errors
+/// The obstacle.
+pub(crate) fn check_device() -> Result<(), MountError> {
     match OpenOptions::new()
         .read(true)
         .write(true)
@@ -171,6 +175,11 @@ fn unreachable_path(path: &Path, error: io::Error) -> MountError {
             error,
         },
     }
+}
+
+/// Returns true if ordinary users may mount for others.
+pub(crate) fn may_allow_other() -> bool {
+    allows_other(&fs::read_to_string(FUSE_CONF).unwrap_or_default())
 }
 
 /// Returns true if fuse.conf has the line `user_allow_other`.

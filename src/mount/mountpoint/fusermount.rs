@@ -19,7 +19,7 @@ const USUAL_PLACES: [&str; 5] = ["/usr/local/bin", "/usr/bin", "/bin", "/sbin", 
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// The helper's path.
-pub(super) fn find() -> Option<PathBuf> {
+pub(crate) fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(USUAL_PLACES.map(PathBuf::from))

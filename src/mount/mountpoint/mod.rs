@@ -29,10 +29,11 @@ mod runfile;
 mod table;
 
 pub(crate) use attach::{MountFlags, mount};
-pub(crate) use check::{check, check_is_outside, resolve};
+pub(crate) use check::{check, check_device, check_is_outside, may_allow_other, resolve};
 pub(crate) use detach::{Ended, Mode, unmount, unmount_own};
 pub(crate) use error::MountError;
-pub(crate) use locate_mount::{InMount, all, find};
+pub(crate) use fusermount::find as helper;
+pub(crate) use locate_mount::{InMount, InMountError, all, find};
 pub(crate) use read_ahead::raise_read_ahead;
 pub(crate) use runfile::RunFile;
 
