@@ -55,7 +55,7 @@ fn walk_lists_each_directory_once_in_parallel() {
         requests.max_in_flight()
     );
     assert!(
-        requests.max_in_flight() <= 8,
+        requests.max_in_flight() <= 13,
         "{} side by side",
         requests.max_in_flight()
     );

@@ -29,7 +29,7 @@ pub(super) use tally::Tally;
 pub(super) use tools::Tools;
 
 /// Listings in flight: as many as the tree requests at a time.
-const LISTINGS: usize = crate::origin::MOST_NAME_REQUESTS;
+const LISTINGS: usize = crate::origin::FIRST_NAME_REQUESTS;
 
 /// Files in flight per connection to an origin. With two, the next file is opened while one is still being fetched.
 const FILES_PER_CONNECTION: usize = 2;

@@ -18,7 +18,7 @@ use crate::util::events;
 use crate::vfs::{Changes, Ino, Node, Tree, TreeError};
 
 /// Requests in flight: as many as the tree sends at a time.
-const REQUESTS: usize = crate::origin::MOST_NAME_REQUESTS;
+const REQUESTS: usize = crate::origin::FIRST_NAME_REQUESTS;
 
 /// The counts so far, which the client sees while the refresh runs.
 #[derive(Default)]

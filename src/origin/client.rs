@@ -86,11 +86,12 @@ impl Client {
     /// # Errors
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
+        let connections = config.max_connections;
         Ok(Client {
             shared: Arc::new(ClientState {
                 mirrors: Mirrors::new(mirrors(&config)),
                 transport: Transport::new(config)?,
-                name_slots: PerOrigin::new(|_| NameSlots::new()),
+                name_slots: PerOrigin::new(move |_| NameSlots::new(connections)),
                 responsiveness: PerOrigin::new(Responsiveness::new),
                 aliases: VersionAliases::default(),
                 head_trusts: HeadTrusts::default(),

@@ -41,7 +41,7 @@ pub(crate) use failures::health::{DownOrigin, Health, Permit};
 pub(crate) use failures::retry::{OtherRequests, Retry};
 pub(crate) use hasher::Hasher;
 pub(crate) use limits::fetch_limit::{Complaint, FetchLimit, Load};
-pub(crate) use limits::name_slots::{MOST_NAME_REQUESTS, NameSlot, NameSlots};
+pub(crate) use limits::name_slots::{FIRST_NAME_REQUESTS, NameSlot, NameSlots};
 pub(crate) use limits::request_rate::RequestRate;
 pub(crate) use local::{LocalDirectory, LocalError, Stamp};
 pub(crate) use logins::{LoginKey, Logins};

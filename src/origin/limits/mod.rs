@@ -3,7 +3,7 @@
 //! | limit | of what | at most | how it adapts |
 //! |---|---|---|---|
 //! | [`connection_limit`] | connections in use or kept, for requests of every class | `--max-connections` | falls to what the server serves side by side, when it shuts new connections out |
-//! | [`name_slots`] | requests for names | 8 | halved by 429, 503 and 403; answers raise it slowly |
+//! | [`name_slots`] | requests for names | three quarters of `--max-connections`, and one; 8 at the beginning | halved by 429, 503 and 403; answers raise it slowly, and above 8 only if they are as quick as before |
 //! | [`fetch_limit`] | requests for bytes | `--max-connections` | halved by refusals and broken answers; answers raise it slowly |
 //! | [`request_rate`] | requests for bytes per second | none | longer intervals after refusals of several resources within seconds |
 //!

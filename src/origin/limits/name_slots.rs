@@ -3,8 +3,12 @@
 //! Each request for a listing or metadata has a [`NameSlot`] until it has its answer, over all its connections and
 //! redirects. [`NameSlots`] guarantees:
 //!
-//! - **The number follows the origin's answers.** A 429, 503 or 403 halves it, down to 1; answers raise it slowly again.
-//!   Prefetches leave one slot free, and stop while the origin is overloaded.
+//! - **The number follows the origin's answers.** It begins at [`FIRST_NAME_REQUESTS`]. A 429, 503 or 403 halves it, down to
+//!   1; answers raise it slowly again. Prefetches leave one slot free, and stop while the origin is overloaded.
+//! - **It rises above that while answers are as quick as before**: as long as all slots are used and an answer takes no
+//!   more than twice the time of the quickest one. A server that works on one request after another answers later with
+//!   each one more, and gets none. One that refuses a request while it has more gets no more than
+//!   [`FIRST_NAME_REQUESTS`] again.
 //! - **A request that is unanswered for a second yields its slot to a waiting one** and is repeated later, each time with
 //!   twice the time. It yields only to requests that had no slot yet. So hanging pages block no others, and a server that
 //!   is slow with every page still gets its time.
@@ -17,12 +21,19 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use super::aimd::Aimd;
 use crate::http::HttpErrorKind;
 
-/// Maximum number of concurrent requests to one origin for listings and metadata. Each also takes one of the origin's
-/// connections (`--max-connections`).
-pub(crate) const MOST_NAME_REQUESTS: usize = 8;
+/// Number of concurrent requests to one origin for listings and metadata, until its answers show that it bears more or
+/// fewer. Each also takes one of the origin's connections (`--max-connections`).
+pub(crate) const FIRST_NAME_REQUESTS: usize = 8;
 
-/// How many of them may be prefetches. The remaining one is for callers that wait.
-const MOST_PREFETCHES: usize = MOST_NAME_REQUESTS - 1;
+/// Maximum number of them, whatever the connections.
+const MOST_NAME_REQUESTS: usize = 32;
+
+/// How much longer than the quickest answer another one may take without a sign of overload, if it is not
+/// [`MORE_THAN_NOISE`]. Twice: with 8 requests in flight, a server that makes one answer after another takes 8 times as long.
+const SLOWER: u32 = 2;
+
+/// Differences up to this say nothing: more requests at once gain nothing at a server so near.
+const MORE_THAN_NOISE: Duration = Duration::from_millis(10);
 
 /// How long a prefetch waits for a slot.
 const PREFETCH_PATIENCE: Duration = Duration::from_secs(1);
@@ -30,7 +41,8 @@ const PREFETCH_PATIENCE: Duration = Duration::from_secs(1);
 /// The slots of one origin.
 pub(crate) struct NameSlots {
     slots: Semaphore,
-    /// Prefetches queue here first, so that waiting callers never queue behind all of them.
+    /// Prefetches queue here first, so that waiting callers never queue behind all of them. **One less than the slots**,
+    /// and never fewer than at the beginning.
     prefetches: Semaphore,
     /// **No other lock is taken under it.**
     limit: Mutex<NameLimit>,
@@ -67,44 +79,93 @@ impl Drop for WaitingCount<'_> {
 /// The limit as a plain value, without the waiting.
 #[derive(Debug)]
 struct NameLimit {
-    /// From 1 to [`MOST_NAME_REQUESTS`].
+    /// From 1 to `most`.
     allowed: Aimd,
+    /// At least [`FIRST_NAME_REQUESTS`].
+    most: usize,
+    /// The time of the quickest answer.
+    quickest: Option<Duration>,
     /// Slots to withdraw that requests still have.
     surplus: usize,
+    /// Permits of prefetches to withdraw that requests still have.
+    prefetch_surplus: usize,
+}
+
+/// How many permits of each kind have to go.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Leaving {
+    slots: usize,
+    prefetches: usize,
+}
+
+/// What an answer adds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Gained {
+    slot: bool,
+    prefetch: bool,
 }
 
 impl NameLimit {
-    fn new() -> NameLimit {
+    /// A limit of as many requests as an origin's `connections` can spare: the fourth of them stays free for bytes.
+    fn new(connections: usize) -> NameLimit {
         NameLimit {
-            allowed: Aimd::new(MOST_NAME_REQUESTS),
+            allowed: Aimd::new(FIRST_NAME_REQUESTS),
+            most: (connections * 3 / 4 + 1).clamp(FIRST_NAME_REQUESTS, MOST_NAME_REQUESTS),
+            quickest: None,
             surplus: 0,
+            prefetch_surplus: 0,
         }
     }
 
-    /// The origin refused a request that began at this time. Returns how many slots have to go.
-    fn refused(&mut self, began: Instant) -> usize {
+    /// The origin refused a request that began at this time. Returns what has to go.
+    fn refused(&mut self, began: Instant) -> Leaving {
         let before = self.allowed.limit();
+        if before > FIRST_NAME_REQUESTS {
+            self.most = FIRST_NAME_REQUESTS;
+        }
         self.allowed.refused(began, Instant::now(), before, 1);
-        before - self.allowed.limit()
+        let now = self.allowed.limit();
+        Leaving {
+            slots: before - now,
+            prefetches: before.max(FIRST_NAME_REQUESTS) - now.max(FIRST_NAME_REQUESTS),
+        }
     }
 
-    /// Notes an answer. Returns true if there is one more slot: after as many answers as there are slots.
-    fn answered(&mut self) -> bool {
+    /// Notes an answer that took so long. `is_full`: all slots are used.
+    fn answered(&mut self, took: Duration, is_full: bool) -> Gained {
+        let quickest = self.quickest.map_or(took, |quickest| quickest.min(took));
+        self.quickest = Some(quickest);
         let before = self.allowed.limit();
-        if before == MOST_NAME_REQUESTS {
-            return false;
+        let may_rise = match before {
+            ..FIRST_NAME_REQUESTS => true,
+            _ if before >= self.most => false,
+            _ => is_full && took <= (quickest * SLOWER).max(quickest + MORE_THAN_NOISE),
+        };
+        if !may_rise {
+            return Gained::default();
         }
-        self.allowed.increase();
+        if before < FIRST_NAME_REQUESTS {
+            self.allowed.increase();
+        } else {
+            // Doubles with each round, as at the beginning of a TCP connection. A refusal ends it for good.
+            self.allowed.raise_to(before + 1);
+        }
         if self.allowed.limit() == before {
-            return false;
+            return Gained::default();
         }
-        let is_there_already = self.surplus > 0;
-        self.surplus -= usize::from(is_there_already);
-        !is_there_already
+        let is_there_already = |surplus: &mut usize| {
+            let is_there = *surplus > 0;
+            *surplus -= usize::from(is_there);
+            is_there
+        };
+        Gained {
+            slot: !is_there_already(&mut self.surplus),
+            prefetch: before >= FIRST_NAME_REQUESTS && !is_there_already(&mut self.prefetch_surplus),
+        }
     }
 
     fn is_lowered(&self) -> bool {
-        self.allowed.limit() < MOST_NAME_REQUESTS
+        self.allowed.limit() < FIRST_NAME_REQUESTS
     }
 }
 
@@ -113,7 +174,7 @@ pub(crate) struct NameSlot<'a> {
     slots: &'a NameSlots,
     permit: Option<SemaphorePermit<'a>>,
     began: Instant,
-    _prefetch: Option<SemaphorePermit<'a>>,
+    prefetch: Option<SemaphorePermit<'a>>,
 }
 
 impl NameSlot<'_> {
@@ -147,11 +208,17 @@ impl NameSlot<'_> {
         match failure {
             Some(HttpErrorKind::Status { status: 429 | 503, .. } | HttpErrorKind::Denied(403)) => {
                 let leaving = limit.refused(self.began);
-                limit.surplus += leaving - slots.slots.forget_permits(leaving);
+                limit.surplus += leaving.slots - slots.slots.forget_permits(leaving.slots);
+                limit.prefetch_surplus += leaving.prefetches - slots.prefetches.forget_permits(leaving.prefetches);
             }
             Some(kind) if kind.is_of_the_origin() => {}
-            _ if limit.answered() => slots.slots.add_permits(1),
-            _ => {}
+            _ => {
+                // Prefetches alone leave one free.
+                let is_full = slots.slots.available_permits() <= 1;
+                let gained = limit.answered(self.began.elapsed(), is_full);
+                slots.slots.add_permits(usize::from(gained.slot));
+                slots.prefetches.add_permits(usize::from(gained.prefetch));
+            }
         }
     }
 }
@@ -165,15 +232,22 @@ impl Drop for NameSlot<'_> {
             limit.surplus -= 1;
             permit.forget();
         }
+        if limit.prefetch_surplus > 0
+            && let Some(permit) = self.prefetch.take()
+        {
+            limit.prefetch_surplus -= 1;
+            permit.forget();
+        }
     }
 }
 
 impl NameSlots {
-    pub(crate) fn new() -> NameSlots {
+    /// The slots of an origin to which there may be so many connections.
+    pub(crate) fn new(connections: usize) -> NameSlots {
         NameSlots {
-            slots: Semaphore::new(MOST_NAME_REQUESTS),
-            prefetches: Semaphore::new(MOST_PREFETCHES),
-            limit: Mutex::new(NameLimit::new()),
+            slots: Semaphore::new(FIRST_NAME_REQUESTS),
+            prefetches: Semaphore::new(FIRST_NAME_REQUESTS - 1),
+            limit: Mutex::new(NameLimit::new(connections)),
             queue: watch::Sender::default(),
         }
     }
@@ -211,7 +285,7 @@ impl NameSlots {
             slots: self,
             permit,
             began: Instant::now(),
-            _prefetch: None,
+            prefetch: None,
         }
     }
 
@@ -229,7 +303,7 @@ impl NameSlots {
             return None;
         }
         let mut slot = self.slot_behind_others().await;
-        slot._prefetch = prefetch;
+        slot.prefetch = prefetch;
         // The limit may have fallen while this prefetch queued. (Dropping a slot takes the lock.)
         let is_lowered = self.limit.lock().is_lowered();
         (!is_lowered).then_some(slot)
@@ -249,14 +323,14 @@ mod tests {
 
     #[tokio::test]
     async fn overload_halves_the_limit() {
-        let slots = NameSlots::new();
+        let slots = NameSlots::new(16);
         let mut burst = Vec::new();
-        for _ in 0..MOST_NAME_REQUESTS {
+        for _ in 0..FIRST_NAME_REQUESTS {
             burst.push(slots.slot().await);
         }
         // All refusals of one burst count once.
         burst.into_iter().for_each(|slot| slot.ended(Some(&BUSY)));
-        assert_eq!(slots.slots.available_permits(), MOST_NAME_REQUESTS / 2);
+        assert_eq!(slots.slots.available_permits(), FIRST_NAME_REQUESTS / 2);
         for _ in 0..5 {
             slots.slot().await.ended(Some(&BUSY));
         }
@@ -266,16 +340,16 @@ mod tests {
             slots.slot().await.ended(Some(&HttpErrorKind::NotFound(404)));
             assert!(slots.slots.available_permits() <= answers + 1);
         }
-        assert_eq!(slots.slots.available_permits(), MOST_NAME_REQUESTS);
+        assert_eq!(slots.slots.available_permits(), FIRST_NAME_REQUESTS);
         assert_eq!(slots.limit.lock().surplus, 0);
         assert!(slots.slot_for_prefetch().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn hanging_request_yields_to_a_waiting_one() {
-        let slots = Arc::new(NameSlots::new());
+        let slots = Arc::new(NameSlots::new(16));
         let mut hung = Vec::new();
-        for _ in 0..MOST_NAME_REQUESTS {
+        for _ in 0..FIRST_NAME_REQUESTS {
             let slots = Arc::clone(&slots);
             hung.push(tokio::spawn(async move {
                 slots.slot().await.given_way(Duration::from_secs(1)).await;
@@ -291,13 +365,68 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn speculative_requests_leave_a_slot() {
-        let slots = NameSlots::new();
+        let slots = NameSlots::new(16);
         let mut prefetches = Vec::new();
-        for _ in 0..MOST_PREFETCHES {
+        for _ in 0..FIRST_NAME_REQUESTS - 1 {
             prefetches.push(slots.slot_for_prefetch().await);
         }
         let one_more = tokio::time::timeout(Duration::from_millis(1), slots.slot_for_prefetch()).await;
         assert!(one_more.is_err(), "it queues behind the prefetches");
         drop(slots.slot().await);
+    }
+
+    const QUICK: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn limit_rises_while_answers_stay_quick() {
+        let gains = |limit: &mut NameLimit, took, is_full| {
+            let gained = (0..100).map(|_| limit.answered(took, is_full));
+            gained.filter(|gained| gained.slot && gained.prefetch).count()
+        };
+        let mut limit = NameLimit::new(16);
+        limit.answered(QUICK, true);
+        assert_eq!(gains(&mut limit, QUICK, false), 0, "it does not need more");
+        assert_eq!(gains(&mut limit, QUICK * 3, true), 0, "it is busy already");
+        assert_eq!(gains(&mut limit, QUICK * 2, true), 4);
+        assert_eq!(limit.allowed.limit(), 13, "three quarters of the connections, and one");
+        assert_eq!(NameLimit::new(4).most, FIRST_NAME_REQUESTS);
+        assert_eq!(NameLimit::new(1000).most, MOST_NAME_REQUESTS);
+
+        let leaving = limit.refused(Instant::now());
+        let expected = Leaving {
+            slots: 7,
+            prefetches: 5,
+        };
+        assert_eq!(leaving, expected);
+        gains(&mut limit, QUICK, true);
+        assert_eq!(
+            limit.allowed.limit(),
+            FIRST_NAME_REQUESTS,
+            "it is never asked for more again"
+        );
+    }
+
+    #[tokio::test]
+    async fn prefetches_leave_a_slot_whatever_the_limit() {
+        let slots = NameSlots::new(16);
+        let free = || (slots.slots.available_permits(), slots.prefetches.available_permits());
+        for _ in 0..5 {
+            let mut burst = Vec::new();
+            while slots.slots.available_permits() > 0 {
+                burst.push(slots.slot().await);
+            }
+            burst.into_iter().for_each(|slot| slot.ended(None));
+        }
+        assert_eq!(free(), (13, 12));
+        let mut prefetches = Vec::new();
+        while slots.prefetches.available_permits() > 0 {
+            prefetches.push(slots.slot_for_prefetch().await.expect("a slot"));
+        }
+        let refused = prefetches.pop().expect("a prefetch");
+        refused.ended(Some(&BUSY));
+        drop(prefetches);
+        assert_eq!(free(), (6, FIRST_NAME_REQUESTS - 1));
+        let limit = slots.limit.lock();
+        assert_eq!((limit.surplus, limit.prefetch_surplus), (0, 0));
     }
 }

@@ -10,8 +10,8 @@ use crate::vfs::nodes::ino::Ino;
 use crate::vfs::nodes::listed_names::Order;
 use crate::vfs::nodes::node::Snapshot;
 
-/// Most listings prefetched ahead. [`MOST_NAME_REQUESTS`](crate::origin::MOST_NAME_REQUESTS) of them are in flight at
-/// a time; the others wait, so that the next starts the moment one ends.
+/// Most listings prefetched ahead. As many of them are in flight at a time as the origin's
+/// [`NameSlots`](crate::origin::NameSlots) allow; the others wait, so that the next starts the moment one ends.
 const DIRECTORIES_AHEAD: usize = 32;
 
 /// Most walks tracked at a time, over directories and over files each: threads of a scanner, or a few programs.
