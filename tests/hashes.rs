@@ -1,5 +1,7 @@
 //! Published hashes: bytes that contradict what the source of a file publishes of it are not kept.
 
+mod known;
+
 use std::ffi::CString;
 use std::fs;
 use std::io;

@@ -24,7 +24,7 @@ use super::integrity::pieces::chunk_size;
 use super::integrity::verifier::Verifier;
 use super::sharing::DirLock;
 use crate::http::{Origin, Version};
-use crate::origin::{Content, ListedSize, Sample};
+use crate::origin::{Content, Hash, HashAlgorithm, ListedSize, Sample};
 
 /// The chunk cache of one mount.
 pub struct Cache {
@@ -123,6 +123,13 @@ impl Cache {
             .for_each(|hash| settled.cached_file.check.note_digest(hash));
         versions.checks.consider(&entry, settled);
         Ok(Arc::new(entry))
+    }
+
+    /// The SHA-256 of this version of a file, if its server has given it in a response, or a checksum file beside it that the
+    /// file was compared with. From memory.
+    pub(crate) fn known_sha256(&self, url: &Url, version: &Version) -> Option<Hash> {
+        let hash = self.downloader.client.known_hash(url, version);
+        hash.filter(|hash| hash.algorithm == HashAlgorithm::Sha256)
     }
 
     /// Samples of a version's present bytes. Some system calls and a query.

@@ -442,14 +442,14 @@ impl Filesystem for FetchFs {
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         contained("getxattr", || match self.node(ino) {
-            Ok(node) => xattrs::reply_value(&node, name, size, reply),
+            Ok(node) => xattrs::reply_value(&node, &self.shared.cache, name, size, reply),
             Err(errno) => reply.error(errno),
         });
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         contained("listxattr", || match self.node(ino) {
-            Ok(node) => xattrs::reply_names(&node, size, reply),
+            Ok(node) => xattrs::reply_names(&node, &self.shared.cache, size, reply),
             Err(errno) => reply.error(errno),
         });
     }

@@ -1,7 +1,8 @@
 //! Checksum files: `SHA256SUMS` and the like beside the files of a directory.
 //!
 //! Forms: that of GNU coreutils (`HASH  name`, `HASH *name`, a `\` before a line with escapes in its name), that of BSD and
-//! of `--tag` (`SHA256 (name) = HASH`), and a file with nothing but a hash, as `name.sha256` often is.
+//! of `--tag` (`SHA256 (name) = HASH`), and a file with nothing but a hash, as `name.sha256` often is. A signature around it
+//! (`-----BEGIN PGP SIGNED MESSAGE-----`) is not verified, and its lines say nothing of files.
 
 use super::published::{Hash, HashAlgorithm};
 
@@ -35,6 +36,28 @@ const NAMES: &[&str] = &[
     "md5sums.txt",
     "md5sum.txt",
 ];
+
+/// How the names of checksum files end that begin with the name of a release, as
+/// `Fedora-Workstation-43-1.6-x86_64-CHECKSUM` and `terraform_1.9.8_SHA256SUMS` do. The stronger hashes come first.
+const ENDS: &[&str] = &[
+    "SHA512SUMS",
+    "SHA256SUMS",
+    "CHECKSUM",
+    "CHECKSUMS",
+    "checksums.txt",
+    "SHA1SUMS",
+    "MD5SUMS",
+];
+
+/// Returns true for the name of a checksum file of a release: one of those that [`names_for`] has after `-`, `_` or `.`.
+pub(crate) fn is_of_a_release(name: &str) -> bool {
+    ENDS.iter().any(|end| {
+        let release = name
+            .strip_suffix(end)
+            .and_then(|start| start.strip_suffix(['-', '_', '.']));
+        release.is_some_and(|release| !release.is_empty())
+    })
+}
 
 /// The names that a checksum file for the file `name` may have, in the order in which to look.
 pub(crate) fn names_for(name: &str) -> impl Iterator<Item = String> + '_ {
@@ -168,6 +191,29 @@ mod tests {
             &format!("TIGER (f) = {MD5}"),
         ] {
             assert_eq!(found(text, "f"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn signed_file_of_a_release_is_read() {
+        let name = "Fedora-Workstation-Live-43-1.6.x86_64.iso";
+        let text = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# {name}: 2742190080 bytes\nSHA256 ({name}) = {SHA256}\n\
+             -----BEGIN PGP SIGNATURE-----\n\niQIzBAEBCAAdFiEExxxx\n{}\n=abcd\n-----END PGP SIGNATURE-----\n",
+            "0".repeat(64)
+        );
+        assert_eq!(found(&text, name), Some(format!("sha-256:{SHA256}")));
+        assert_eq!(found(&text, "other"), None);
+        for (name, is_one) in [
+            ("Fedora-Workstation-43-1.6-x86_64-CHECKSUM", true),
+            ("terraform_1.9.8_SHA256SUMS", true),
+            ("tool_1.0.checksums.txt", true),
+            ("CHECKSUM", false),
+            ("-CHECKSUM", false),
+            ("myCHECKSUM", false),
+            ("terraform_1.9.8_SHA256SUMS.sig", false),
+        ] {
+            assert_eq!(is_of_a_release(name), is_one, "{name}");
         }
     }
 

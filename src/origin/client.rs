@@ -67,6 +67,8 @@ struct ClientState {
     aliases: VersionAliases,
     head_trusts: HeadTrusts,
     digests: Digests,
+    /// The hashes of checksum files that files were found to have.
+    compared: Digests,
     /// The permit to hold a large document.
     large_page: Arc<Semaphore>,
     long_documents: Arc<LongDocuments>,
@@ -96,6 +98,7 @@ impl Client {
                 aliases: VersionAliases::default(),
                 head_trusts: HeadTrusts::default(),
                 digests: Digests::default(),
+                compared: Digests::default(),
                 large_page: Arc::new(Semaphore::new(1)),
                 long_documents: Arc::default(),
             }),
@@ -161,6 +164,18 @@ impl Client {
     /// The hash that the server of a file gives of this version of it, in the responses so far.
     pub(crate) fn digest_of(&self, url: &Url, version: &Version) -> Option<Hash> {
         self.shared.digests.of(url, version)
+    }
+
+    /// This version of a file was found to have the hash that a checksum file has of it.
+    pub(crate) fn note_compared(&self, url: &Url, version: &Version, hash: Hash) {
+        self.shared.compared.note(url, version, hash);
+    }
+
+    /// The hash of this version of a file that its server gives, or a checksum file if the file was compared with it. No
+    /// request is sent.
+    pub(crate) fn known_hash(&self, url: &Url, version: &Version) -> Option<Hash> {
+        self.digest_of(url, version)
+            .or_else(|| self.shared.compared.of(url, version))
     }
 
     /// Returns true if the file's bytes may not be asked for at this URL of it now.

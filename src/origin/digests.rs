@@ -1,4 +1,5 @@
-//! The hashes that servers give of whole files in the heads of their responses: `Repr-Digest` (RFC 9530 §3).
+//! The hashes of files that are known beside listings, by their versions: those that servers give of whole files in the heads
+//! of their responses, `Repr-Digest` (RFC 9530 §3), and those of checksum files.
 //!
 //! Not used: `Content-Digest`, which is of the bytes of one response, and tells nothing that its length and the transport
 //! do not; `Digest` and `Content-MD5`, which servers take for either.
@@ -28,8 +29,14 @@ struct Given {
 
 impl Digests {
     /// Notes the value of the header in a response for a version of a file.
-    pub(super) fn note(&self, url: &Url, version: &Version, value: &str) {
-        let Some(hash) = strongest(value) else { return };
+    pub(super) fn note_header(&self, url: &Url, version: &Version, value: &str) {
+        if let Some(hash) = strongest(value) {
+            self.note(url, version, hash);
+        }
+    }
+
+    /// Notes a hash of a version of a file.
+    pub(super) fn note(&self, url: &Url, version: &Version, hash: Hash) {
         let mut all = self.0.lock();
         if all.len() >= MOST && !all.contains_key(url) {
             all.clear();
@@ -103,16 +110,16 @@ mod tests {
             size,
             validator: Validator::None,
         };
-        digests.note(&url, &version(1), EXAMPLE);
-        digests.note(&url, &version(1), EXAMPLE);
+        digests.note_header(&url, &version(1), EXAMPLE);
+        digests.note_header(&url, &version(1), EXAMPLE);
         assert!(digests.of(&url, &version(1)).is_some() && digests.of(&url, &version(2)).is_none());
-        digests.note(
+        digests.note_header(
             &url,
             &version(1),
             "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:",
         );
         assert_eq!(digests.of(&url, &version(1)), None);
-        digests.note(&url, &version(2), EXAMPLE);
+        digests.note_header(&url, &version(2), EXAMPLE);
         assert!(digests.of(&url, &version(2)).is_some());
     }
 }

@@ -29,7 +29,7 @@ mod throttle;
 pub(crate) mod tier;
 mod version_aliases;
 
-pub(crate) use checksum_file::{hash_in, names_for};
+pub(crate) use checksum_file::{hash_in, is_of_a_release, names_for};
 pub use client::Client;
 pub(crate) use client::answers::{Metadata, RangeAnswer};
 pub(crate) use client::as_directory;

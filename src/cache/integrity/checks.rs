@@ -10,6 +10,7 @@ use super::pieces::pieces_of;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::CachedFile;
 use crate::cache::key::EntryKey;
+use crate::http::Version;
 use crate::origin::{Content, Hash};
 
 /// Maximum number of files that wait. A file that finds no place is checked when it is opened again.
@@ -36,6 +37,7 @@ struct Queue {
 pub(super) struct Check {
     pub(super) key: EntryKey,
     pub(super) content: Content,
+    pub(super) version: Version,
     /// The published hash; `None` if checksum files may have one.
     pub(super) hash: Option<Hash>,
     /// The mark of the entry that queued it, which may have ended meanwhile.
@@ -58,6 +60,7 @@ impl Checks {
         let check = Check {
             key: file.key.clone(),
             content: entry.content.clone(),
+            version: settled.version.clone(),
             hash: hash.cloned(),
             shown: settled.rejected.clone(),
         };

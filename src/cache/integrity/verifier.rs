@@ -112,7 +112,12 @@ fn verify(versions: &VersionStore, client: &Client, beside: &mut ChecksumFiles, 
         }
         Some(hash) => (hash.clone(), None),
         // Compared before, whatever the result was.
-        None if versions.index.verified(&file.key).is_some() => return file.check.note_open(losses),
+        None if let Some(computed) = versions.index.verified(&file.key) => {
+            if versions.index.published(&file.key).as_ref() == Some(&computed) {
+                client.note_compared(check.content.url(), &check.version, computed);
+            }
+            return file.check.note_open(losses);
+        }
         None => match beside.hash_of(&check.content, &versions.checks) {
             Some((hash, url)) => (hash, Some(url)),
             None => return file.check.note_open(losses),
@@ -156,6 +161,8 @@ fn verify(versions: &VersionStore, client: &Client, beside: &mut ChecksumFiles, 
                     computed.algorithm,
                     redact(&at)
                 );
+            } else {
+                client.note_compared(check.content.url(), &check.version, computed);
             }
             return file.check.note_open(losses);
         }

@@ -123,7 +123,7 @@ impl Client {
             transport.redirects.remember(url, &answer.url);
         }
         if let (Some(value), Some(version)) = (&answer.head.repr_digest, version_of(&verdict)) {
-            self.shared.digests.note(url, &version, value);
+            self.shared.digests.note_header(url, &version, value);
         }
         let modified = answer.head.modified();
         let answer = match verdict {

@@ -10,7 +10,7 @@ use url::Url;
 use super::revalidator::Revalidator;
 use crate::cache::{CacheEntry, Held, Priority};
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{ChecksumFilesBeside, Content, ListedSize, names_for};
+use crate::origin::{ChecksumFilesBeside, Content, ListedSize, is_of_a_release, names_for};
 use crate::vfs::error::TreeError;
 use crate::vfs::nodes::changes::Changes;
 use crate::vfs::nodes::node::Node;
@@ -24,6 +24,9 @@ const FIRST_OF_SUCCESSOR: u64 = 256 << 10;
 
 /// Maximum number of checksum files that are read for one file.
 const MOST_CHECKSUM_FILES: usize = 4;
+
+/// Up to this many names, a directory is searched for the checksum files of a release, whose names can't be derived.
+const MOST_SEARCHED: usize = 256;
 
 /// The files of a mount.
 pub(in crate::vfs) struct Files {
@@ -227,7 +230,11 @@ impl Files {
         let name = names.name(own).to_str()?.to_owned();
         let entries = names.listed.entries();
         let found = names_for(&name).filter_map(|name| names.listed.find(name.as_ref()));
-        let files = found.filter(|&at| at != own && !entries.is_directory(at));
+        let searched = if names.len() <= MOST_SEARCHED { names.len() } else { 0 };
+        let of_release = (0..searched).filter(|&at| names.name(at).to_str().is_some_and(is_of_a_release));
+        let files = found
+            .chain(of_release)
+            .filter(|&at| at != own && !entries.is_directory(at));
         let urls: Vec<Url> = files.take(MOST_CHECKSUM_FILES).map(|at| entries.url(at)).collect();
         (!urls.is_empty()).then_some(ChecksumFilesBeside { name, urls })
     }

@@ -94,6 +94,11 @@ impl Node {
         }
     }
 
+    /// The version of this file that is shown, if it is known.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.file()?.version()
+    }
+
     /// What its source publishes of this file besides its size and date.
     pub(crate) fn published(&self) -> Option<&Published> {
         self.file()?.published().map(Arc::as_ref)

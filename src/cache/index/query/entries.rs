@@ -149,12 +149,23 @@ impl ChunkIndex {
 
     /// The published hash that a complete entry was found to have. `None` also if that can't be read.
     pub fn verified(&self, key: &EntryKey) -> Option<Hash> {
+        self.hash(
+            key,
+            "SELECT verified FROM cache_entries WHERE entry_key = ?1 AND complete",
+        )
+    }
+
+    /// The hash that was published of an entry when it was last compared; `None` if none is known.
+    pub fn published(&self, key: &EntryKey) -> Option<Hash> {
+        self.hash(key, "SELECT published FROM cache_entries WHERE entry_key = ?1")
+    }
+
+    fn hash(&self, key: &EntryKey, sql: &str) -> Option<Hash> {
         if !self.writer.sync_soon(key.as_str()) {
             return None;
         }
         let read = self.connections.read(|reader| {
-            let mut query =
-                reader.prepare_cached("SELECT verified FROM cache_entries WHERE entry_key = ?1 AND complete")?;
+            let mut query = reader.prepare_cached(sql)?;
             query
                 .query_row([key.as_str()], |row| row.get::<_, Option<String>>(0))
                 .optional()
