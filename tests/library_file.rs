@@ -1,6 +1,7 @@
 //! A library: many sources in one mount, each at its place, with its own filter and credentials.
 
 mod changes;
+mod conditional;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -333,6 +334,44 @@ fn each_source_at_a_server_has_its_own_login() {
         }
     }
     mount.log().assert_hides("YW5uOjE");
+}
+
+/// Two accounts at one server: what it sets for one is never sent for the other.
+#[test]
+fn each_source_at_a_server_has_its_own_cookies() {
+    let origin = origin_with(&[("/ann/f", "of ann"), ("/ann/d/g", "of ann"), ("/ben/f", "of ben")]);
+    for (user, cookie) in [("ann", "session=of-ann; Path=/"), ("ben", "session=of-ben; Path=/")] {
+        origin
+            .on(&format!("/{user}/"))
+            .fault(Fault::Header("Set-Cookie", cookie));
+        let demand = Fault::Demand("Cookie", format!("session=of-{user}"));
+        origin.on(&format!("/{user}/f")).fault(demand);
+    }
+    let library = Library::new(&format!(
+        "[[source]]\nurl = \"{}\"\nat = \"ann\"\nlogin = \"ann\"\npassword_command = \"echo 1\"\n\
+         [[source]]\nurl = \"{}\"\nat = \"ben\"\nlogin = \"ben\"\npassword_command = \"echo 2\"\n",
+        origin.url("/ann/"),
+        origin.url("/ben/"),
+    ));
+    let mount = library.mount();
+    // Each server's answer to one is between two requests of the other.
+    for path in ["ann", "ben", "ann/d"] {
+        names(&mount.path(path));
+    }
+    for user in ["ann", "ben"] {
+        assert_text(&mount.path(format!("{user}/f")), &format!("of {user}"));
+    }
+    assert_text(&mount.path("ann/d/g"), "of ann");
+    let all = origin.log().all().0;
+    for exchange in &all {
+        let other = if exchange.path.starts_with("/ann/") {
+            "of-ben"
+        } else {
+            "of-ann"
+        };
+        let cookie = exchange.header("cookie").unwrap_or_default();
+        assert!(!cookie.contains(other), "{}: {cookie}", exchange.path);
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@ use url::Url;
 
 use super::name_index::NameIndex;
 use super::{EntityTag, Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
-use crate::http::Validator;
 
 /// More names than the limit allows.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,15 +160,12 @@ impl ListingBuilder {
     pub(in crate::source) fn finish(mut self, modified: Option<SystemTime>) -> Listing {
         self.entries.shrink_to_fit();
         Listing {
-            entries: self.entries,
             left_out: LeftOut {
                 both: self.both.len(),
                 ..self.left_out
             },
             modified,
-            is_marked: true,
-            has_external: false,
-            validator: Validator::None,
+            ..Listing::of(self.entries)
         }
     }
 }

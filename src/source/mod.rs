@@ -252,6 +252,18 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// A listing of these entries that says nothing else, and leaves nothing out.
+    pub(crate) fn of(entries: Entries) -> Listing {
+        Listing {
+            entries,
+            left_out: LeftOut::default(),
+            modified: None,
+            is_marked: true,
+            has_external: false,
+            validator: Validator::None,
+        }
+    }
+
     /// Returns true if the page shows that it is a listing: by a mark, or by names.
     pub fn is_evident(&self) -> bool {
         self.is_marked || !self.entries.is_empty() || !self.left_out.is_nothing()

@@ -136,12 +136,9 @@ impl DocumentTree {
         self.folders.push(Folder {
             url: url.clone(),
             listing: Listing {
-                entries,
                 left_out,
                 modified,
-                is_marked: true,
-                has_external: false,
-                validator: Validator::None,
+                ..Listing::of(entries)
             },
             folders: draft.folders,
         });

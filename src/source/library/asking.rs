@@ -18,7 +18,7 @@ use super::member::Layer;
 use super::overlay::merge;
 use super::plan::Plan;
 use super::{Shared, address, unavailable};
-use crate::http::{HttpErrorKind, Origin, redact};
+use crate::http::{HttpErrorKind, Origin, Validator, redact};
 use crate::source::{BoxFuture, Listing, SourceError, SourceErrorKind};
 use crate::util::events;
 
@@ -29,41 +29,54 @@ const RETRIES: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Shared {
-    /// The names in the directory at this path of the library.
-    pub(super) async fn list_place(self: &Arc<Self>, plan: &Arc<Plan>, path: &str) -> Result<Listing, SourceError> {
+    /// The names in the directory at this path of the library. `None` if they are still those with the validator `unless`.
+    pub(super) async fn list_place(
+        self: &Arc<Self>,
+        plan: &Arc<Plan>,
+        path: &str,
+        unless: &Validator,
+    ) -> Result<Option<Listing>, SourceError> {
         let layers = self.layers(plan, path).await?;
         let has_places = plan.places_in(path).next().is_some();
         let url = plan.url(path);
         let is_alone = layers.len() == 1 && !has_places;
         if is_alone {
             let has_known = self.is_listed(&layers[0].key()) || self.known.last_known(&url).is_some();
-            let listing = self.ask(&layers[0], has_known).await?;
             // Directories in it have one layer, too.
-            return Ok(listing);
+            return self.ask(&layers[0], has_known, unless).await;
         }
+        // Each layer is asked by its own validator, which is stored with its own listing.
+        let is_conditional = *unless != Validator::None;
         let mut asking = Vec::new();
         for layer in layers {
             let shared = Arc::clone(self);
             asking.push(tokio::spawn(async move {
-                let key = layer.key();
-                let known = (!shared.is_listed(&key))
+                let (key, is_listed) = (layer.key(), shared.is_listed(&layer.key()));
+                let known = (!is_listed || is_conditional)
                     .then(|| shared.known.last_known(&key))
                     .flatten();
-                let answer = shared.ask(&layer, shared.is_listed(&key) || known.is_some()).await;
-                (layer, key, answer)
+                let of_known = known
+                    .as_ref()
+                    .filter(|_| is_conditional)
+                    .map(|known| known.validator.clone());
+                let answer = shared
+                    .ask(&layer, is_listed || known.is_some(), &of_known.unwrap_or_default())
+                    .await;
+                (layer, key, known, answer)
             }));
         }
         let (mut answers, mut new, mut failed) = (Vec::new(), Vec::new(), None);
         for asked in asking {
             // An error means a panic, or a runtime that is shutting down.
-            let Ok((layer, key, answer)) = asked.await else {
+            let Ok((layer, key, known, answer)) = asked.await else {
                 continue;
             };
             match answer {
-                Ok(listing) => {
+                Ok(Some(listing)) => {
                     new.push((key, listing.clone()));
                     answers.push((layer, listing));
                 }
+                Ok(None) => answers.extend(known.map(|known| (layer, known))),
                 // It says that it has no such directory.
                 Err(error) if error.kind() == SourceErrorKind::NotFound && layer.directory.is_some() => {
                     failed.get_or_insert(error);
@@ -76,16 +89,23 @@ impl Shared {
                 }
             }
         }
-        if let Some(error) = failed {
+        if let Some(error) = &failed {
             if answers.is_empty() && !has_places {
-                return Err(error);
+                return Err(error.clone());
             }
             log::debug!("{}: {error}; the names of the other sources are shown", redact(&url));
         }
-        let merged = merge(plan, path, &answers);
+        let mut merged = merge(plan, path, &answers);
         self.merged.lock().extend(merged.below);
+        if failed.is_some() {
+            // The names that stand in for it may be older.
+            merged.listing.validator = Validator::None;
+        }
+        if is_conditional && merged.listing.validator == *unless {
+            return Ok(None);
+        }
         self.unstored.lock().insert(url, new);
-        Ok(merged.listing)
+        Ok(Some(merged.listing))
     }
 
     /// What the directory at this path consists of.
@@ -107,7 +127,7 @@ impl Shared {
                     Some(known) => known,
                     // The listing of the directory above is an earlier mount's.
                     None => {
-                        let listed = self.list_place(plan, above).await;
+                        let listed = self.list_place(plan, above, &Validator::None).await;
                         // Nothing asks for them: the directory above is listed again when a program looks there.
                         self.unstored.lock().remove(&plan.url(above));
                         let found = self.merged.lock().get(path).cloned();
@@ -132,16 +152,24 @@ impl Shared {
         self.listed.lock().contains(key)
     }
 
-    /// The names in one directory of one source. `has_known`: earlier ones are known.
-    pub(super) async fn ask(self: &Arc<Self>, layer: &Layer, has_known: bool) -> Result<Listing, SourceError> {
+    /// The names in one directory of one source; `None` if they are still those with the validator `unless`. `has_known`:
+    /// earlier ones are known.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        layer: &Layer,
+        has_known: bool,
+        unless: &Validator,
+    ) -> Result<Option<Listing>, SourceError> {
         let Some(origin) = Origin::of(layer.url()) else {
-            let listing = layer.member.list(&self.client, layer.directory.as_ref(), None).await?;
+            let directory = layer.directory.as_ref();
+            let listing = layer.member.list_if_changed(&self.client, directory, unless).await?;
             self.listed.lock().insert(layer.key());
             return Ok(listing);
         };
         let (shared, asked, server) = (Arc::clone(self), layer.clone(), origin.clone());
+        let unless = unless.clone();
         let ask = async move {
-            match timeout(shared.patience, shared.ask_server(&asked, &server)).await {
+            match timeout(shared.patience, shared.ask_server(&asked, &server, &unless)).await {
                 Ok(Ok(listing)) => {
                     shared.listed.lock().insert(asked.key());
                     Ok(listing)
@@ -158,7 +186,12 @@ impl Shared {
     }
 
     /// Asks the server of a source, or its mirrors while that can't be asked.
-    async fn ask_server(&self, layer: &Layer, origin: &Origin) -> Result<Listing, SourceError> {
+    async fn ask_server(
+        &self,
+        layer: &Layer,
+        origin: &Origin,
+        unless: &Validator,
+    ) -> Result<Option<Listing>, SourceError> {
         let (client, member) = (&self.client, &layer.member);
         let mut tries = 0;
         let error = loop {
@@ -170,7 +203,7 @@ impl Shared {
             };
             let slots = client.name_slots(origin);
             let slot = slots.slot().await;
-            let answer = member.list(client, layer.directory.as_ref(), None).await;
+            let answer = member.list_if_changed(client, layer.directory.as_ref(), unless).await;
             let failed = answer.as_ref().err().and_then(SourceError::http);
             // The failure may be that of the server to which this one redirects.
             let failed = failed.filter(|error| error.url.origin().as_ref() == Some(origin));
@@ -195,7 +228,7 @@ impl Shared {
                 match member.list(client, layer.directory.as_ref(), Some(&there)).await {
                     Ok(listing) => {
                         log::warn!(event = events::MIRROR_USED; "{error}; using {} instead", redact(&there));
-                        return Ok(listing);
+                        return Ok(Some(listing));
                     }
                     Err(error) => client.mirrors().leave_out(&there, error.reason()),
                 }

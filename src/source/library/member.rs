@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::filter::Filter;
+use super::filter::{Filter, Newer};
 use super::{MemberConfig, address, directory_url};
 use crate::http::Validator;
 use crate::http::{Origin, redact, tag};
 use crate::origin::{Client, DownOrigin, Metadata};
 use crate::source::registry::Opened;
 use crate::source::{
-    Entries, Entry, EntryKind, Found, LeftOut, ListedSize, ListedTime, Listing, Name, Source, SourceError,
-    SourceErrorKind, SourceSpec, Sources,
+    Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, Source, SourceError, SourceErrorKind,
+    SourceSpec, Sources,
 };
 use crate::util::events;
 
@@ -30,6 +31,8 @@ pub(super) struct Member {
     /// By the URL of its requests; the error if there is none.
     spec: Result<SourceSpec, SourceError>,
     filter: Filter,
+    /// Identifies what decides which of the server's names a listing has; `None` if that changes with time.
+    view: Option<String>,
     sources: Arc<Sources>,
     /// Locked for the moment of a look-up or a change.
     state: Mutex<State>,
@@ -104,6 +107,22 @@ impl Layer {
     }
 }
 
+/// Identifies the URL, the filter and the settings by which a listing of this source is made. `None` if the age of files
+/// counts: they leave the listing without a change on the server.
+fn view_of(config: &MemberConfig) -> Option<String> {
+    if matches!(config.filter.newer, Some(Newer::Than(_))) {
+        return None;
+    }
+    let what = (
+        config.spec.url.as_str(),
+        &config.kind,
+        config.spec.kind,
+        &config.filter,
+        &config.settings.listings,
+    );
+    Some(format!("{:016x}", xxh3_64(format!("{what:?}").as_bytes())))
+}
+
 impl Member {
     pub(super) fn new(id: String, index: usize, config: &MemberConfig, client: &Client) -> Member {
         let named = config.kind.as_deref();
@@ -123,6 +142,7 @@ impl Member {
             place,
             spec,
             filter: Filter::new(&config.filter),
+            view: view_of(config),
             sources,
             config: config.clone(),
             state: Mutex::default(),
@@ -158,7 +178,20 @@ impl Member {
         directory: Option<&Url>,
         there: Option<&Url>,
     ) -> Result<Listing, SourceError> {
-        let listing = self.list_unnoted(client, directory, there).await;
+        let listing = self.list_unnoted(client, directory, there, &Validator::None).await;
+        self.note(listing.as_ref().err(), directory.is_none());
+        let unchanged = || SourceError::not_a_listing(directory.unwrap_or_else(|| self.url()), "it was not sent");
+        listing.and_then(|listing| listing.ok_or_else(unchanged))
+    }
+
+    /// [`Self::list`], unless the server says that the listing is still the one with the validator `known`: then `None`.
+    pub(super) async fn list_if_changed(
+        &self,
+        client: &Client,
+        directory: Option<&Url>,
+        known: &Validator,
+    ) -> Result<Option<Listing>, SourceError> {
+        let listing = self.list_unnoted(client, directory, None, &self.server_s(known)).await;
         self.note(listing.as_ref().err(), directory.is_none());
         listing
     }
@@ -168,7 +201,8 @@ impl Member {
         client: &Client,
         directory: Option<&Url>,
         there: Option<&Url>,
-    ) -> Result<Listing, SourceError> {
+        unless: &Validator,
+    ) -> Result<Option<Listing>, SourceError> {
         let known = self.state.lock().opened.clone();
         let known = match known {
             Some(known) => known,
@@ -177,7 +211,7 @@ impl Member {
                 let (known, listing) = self.open(client, there.filter(|_| directory.is_none())).await?;
                 self.state.lock().opened = Some(known.clone());
                 if directory.is_none() || directory == known.root.as_ref() {
-                    return Ok(self.dressed(known.root.as_ref(), known.root.as_ref(), listing));
+                    return Ok(Some(self.dressed(known.root.as_ref(), known.root.as_ref(), listing)));
                 }
                 known
             }
@@ -187,10 +221,13 @@ impl Member {
             let (known, listing) = self.open(client, there).await?;
             let root = known.root.clone();
             self.state.lock().opened = Some(known);
-            return Ok(self.dressed(root.as_ref(), root.as_ref(), listing));
+            return Ok(Some(self.dressed(root.as_ref(), root.as_ref(), listing)));
         };
-        let listing = known.source.list(asked, there.unwrap_or(asked)).await?;
-        Ok(self.dressed(Some(asked), known.root.as_ref(), listing))
+        let listing = match there {
+            None if *unless != Validator::None => known.source.list_if_changed(asked, unless).await?,
+            there => Some(known.source.list(asked, there.unwrap_or(asked)).await?),
+        };
+        Ok(listing.map(|listing| self.dressed(Some(asked), known.root.as_ref(), listing)))
     }
 
     /// Finds out what the source is. A single file becomes a listing of one name.
@@ -221,21 +258,13 @@ impl Member {
             published: None,
         });
         debug_assert!(fits, "one name always fits");
-        Ok(Listing {
-            entries,
-            left_out: LeftOut::default(),
-            modified: None,
-            is_marked: true,
-            has_external: false,
-            validator: Validator::None,
-        })
+        Ok(Listing::of(entries))
     }
 
     /// The listing as the library shows it.
     fn dressed(&self, directory: Option<&Url>, root: Option<&Url>, mut listing: Listing) -> Listing {
         self.filter.apply(&mut listing.entries, directory, root);
-        // The server's validator says nothing of the filter, which the user may change.
-        listing.validator = Validator::None;
+        listing.validator = self.own(&listing.validator);
         let entries = &mut listing.entries;
         for at in 0..entries.len() {
             if !entries.is_directory(at) {
@@ -247,6 +276,25 @@ impl Member {
             }
         }
         listing
+    }
+
+    /// The validator of a listing as the library shows it. The server's says nothing of the filter, which the user may change.
+    fn own(&self, validator: &Validator) -> Validator {
+        let (Some(view), false) = (&self.view, *validator == Validator::None) else {
+            return Validator::None;
+        };
+        let own = Validator::Strong(format!("{view} {}", validator.to_key()));
+        // One that is too long can't be stored.
+        Validator::parse(&own.to_key()).unwrap_or_default()
+    }
+
+    /// The server's validator of a listing with this one ([`Self::own`]); none if it was made with another filter.
+    fn server_s(&self, own: &Validator) -> Validator {
+        let (Some(view), Validator::Strong(own)) = (&self.view, own) else {
+            return Validator::None;
+        };
+        let key = own.strip_prefix(view.as_str()).and_then(|rest| rest.strip_prefix(' '));
+        key.and_then(Validator::parse).unwrap_or_default()
     }
 
     /// The listing of a directory, if the source knows it without a request.

@@ -33,7 +33,7 @@ use super::{
     Asked, BoxFuture, Found, ListedSize, Listing, NameKind, Source, SourceConfig, SourceError, SourceErrorKind,
     SourceSpec,
 };
-use crate::http::{HttpConfig, SiteConfig, tag};
+use crate::http::{HttpConfig, SiteConfig, Validator, tag};
 use crate::origin::{Client, Metadata, as_directory};
 use filter::FilterConfig;
 use member::{Layer, Member};
@@ -160,7 +160,7 @@ impl Library {
         let mut asking = tokio::task::JoinSet::new();
         for member in &plan.members {
             let (shared, layer) = (Arc::clone(&self.shared), member.root());
-            asking.spawn(async move { drop(shared.ask(&layer, false).await) });
+            asking.spawn(async move { drop(shared.ask(&layer, false, &Validator::None).await) });
         }
         asking.join_all().await;
     }
@@ -181,12 +181,24 @@ impl Library {
     async fn list_any(&self, directory: &Url, there: &Url) -> Result<Listing, SourceError> {
         let plan = self.plan();
         if let Some(path) = plan.path_of(directory) {
-            return self.shared.list_place(&plan, &path).await;
+            let listing = self.shared.list_place(&plan, &path, &Validator::None).await?;
+            return listing.ok_or_else(|| SourceError::not_a_listing(directory, "it was not sent"));
         }
         let gone = || SourceError::not_found(directory);
         let (member, own) = self.member_of(directory).ok_or_else(gone)?;
         let there = if there == directory { None } else { Some(there) };
         member.list(&self.shared.client, Some(&own), there).await
+    }
+
+    /// [`Self::list_any`], unless the sources say that their listings are unchanged.
+    async fn list_any_if_changed(&self, directory: &Url, known: &Validator) -> Result<Option<Listing>, SourceError> {
+        let plan = self.plan();
+        if let Some(path) = plan.path_of(directory) {
+            return self.shared.list_place(&plan, &path, known).await;
+        }
+        let gone = || SourceError::not_found(directory);
+        let (member, own) = self.member_of(directory).ok_or_else(gone)?;
+        member.list_if_changed(&self.shared.client, Some(&own), known).await
     }
 }
 
@@ -201,6 +213,14 @@ impl Source for Library {
 
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
         Box::pin(self.list_any(directory, there))
+    }
+
+    fn list_if_changed<'a>(
+        &'a self,
+        directory: &'a Url,
+        known: &'a Validator,
+    ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
+        Box::pin(self.list_any_if_changed(directory, known))
     }
 
     fn list_now(&self, directory: &Url) -> Option<Result<Listing, SourceError>> {

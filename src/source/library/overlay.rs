@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::address;
 use super::member::Layer;
@@ -86,14 +87,26 @@ pub(super) fn merge(plan: &Plan, path: &str, layers: &[(Layer, Listing)]) -> Mer
     entries.shrink_to_fit();
     Merged {
         listing: Listing {
-            entries,
             left_out,
-            modified: None,
-            is_marked: true,
             has_external,
-            validator: Validator::None,
+            validator: validator_of(layers),
+            ..Listing::of(entries)
         },
         below,
+    }
+}
+
+/// The validator of a merged listing: it changes with those of its layers. None if one of them has none.
+fn validator_of(layers: &[(Layer, Listing)]) -> Validator {
+    let keys = layers.iter().map(|(layer, listing)| match &listing.validator {
+        Validator::None => None,
+        validator => Some((layer.member.index, validator.to_key())),
+    });
+    match keys.collect::<Option<Vec<_>>>() {
+        Some(keys) if !keys.is_empty() => {
+            Validator::Strong(format!("merged {:016x}", xxh3_64(format!("{keys:?}").as_bytes())))
+        }
+        _ => Validator::None,
     }
 }
 

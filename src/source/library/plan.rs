@@ -9,10 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::address;
 use super::member::Member;
 use super::{LibraryConfig, MemberConfig};
-use crate::http::Validator;
 use crate::http::{Origin, redact};
 use crate::origin::Client;
-use crate::source::{Entries, Entry, EntryKind, LeftOut, Listing, Name};
+use crate::source::{Entries, Entry, EntryKind, Listing, Name};
 
 /// The sources and their places.
 pub(super) struct Plan {
@@ -127,14 +126,7 @@ impl Plan {
                 published: None,
             });
         }
-        Listing {
-            entries,
-            left_out: LeftOut::default(),
-            modified: None,
-            is_marked: true,
-            has_external: false,
-            validator: Validator::None,
-        }
+        Listing::of(entries)
     }
 
     pub(super) fn change_since(&self, before: &Plan) -> Change {

@@ -10,10 +10,9 @@ use super::member::Layer;
 use super::overlay::merge;
 use super::plan::Plan;
 use super::{LibraryConfig, MemberConfig};
-use crate::http::Validator;
 use crate::http::{HttpConfig, tag};
 use crate::origin::Client;
-use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name, SourceConfig, SourceSpec};
+use crate::source::{Entries, Entry, EntryKind, ListedSize, Listing, Name, SourceConfig, SourceSpec};
 
 fn name(text: &str) -> Name {
     Name::new(text.into()).unwrap()
@@ -52,14 +51,7 @@ fn listing(base: &str, names: &BTreeMap<String, bool>) -> Listing {
         });
         assert!(pushed);
     }
-    Listing {
-        entries,
-        left_out: LeftOut::default(),
-        modified: None,
-        is_marked: true,
-        has_external: false,
-        validator: Validator::None,
-    }
+    Listing::of(entries)
 }
 
 fn layers(plan: &Plan, listings: &[BTreeMap<String, bool>]) -> Vec<(Layer, Listing)> {

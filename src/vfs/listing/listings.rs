@@ -7,17 +7,19 @@
 //! - A listing with a validator is asked for again only if it has changed ([`WHOLE_AGAIN`] says how long that is
 //!   believed). The validator is stored with the listing, so that a later mount needs no listing of what is unchanged.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::sleep_until;
 use url::Url;
 
 use super::listing_cache::ListingCache;
 use super::stored;
 use crate::cache::Cache;
-use crate::http::{Validator, redact};
+use crate::http::{Origin, Validator, redact};
 use crate::origin::PerOrigin;
 use crate::source::{Listing, SourceError};
 use crate::util::events;
@@ -46,6 +48,8 @@ pub(in crate::vfs) struct Listings {
     listing_cache: Arc<ListingCache>,
     /// Whether an origin's listings change without their validators.
     ignores_validators: PerOrigin<AtomicBool>,
+    /// Directories of no origin, as the places of a library are, whose listings do. Locked for a look-up.
+    without_validators: Mutex<HashSet<Url>>,
 }
 
 impl Listings {
@@ -54,6 +58,7 @@ impl Listings {
             shared,
             listing_cache,
             ignores_validators: PerOrigin::default(),
+            without_validators: Mutex::default(),
         }
     }
 
@@ -264,16 +269,28 @@ impl Listings {
     fn validator(&self, directory: &Directory, url: &Url) -> Validator {
         let state = directory.state.read();
         let is_recent = state.whole_at.is_none_or(|at| at.elapsed() < WHOLE_AGAIN);
-        if is_recent && !state.is_by_mirror && !self.ignores_validators.of_url(url).load(Ordering::Relaxed) {
+        if is_recent && !state.is_by_mirror && !self.ignores_validators(url) {
             state.validator.clone()
         } else {
             Validator::None
         }
     }
 
+    /// Whether a listing of this directory's origin was seen to change without its validator.
+    fn ignores_validators(&self, url: &Url) -> bool {
+        match Origin::of(url) {
+            Some(origin) => self.ignores_validators.of(&origin).load(Ordering::Relaxed),
+            None => self.without_validators.lock().contains(url),
+        }
+    }
+
     /// A listing of this origin has changed, and its validator has not.
     fn ignore_validators(&self, url: &Url) {
-        if !self.ignores_validators.of_url(url).swap(true, Ordering::Relaxed) {
+        let is_new = match Origin::of(url) {
+            Some(origin) => !self.ignores_validators.of(&origin).swap(true, Ordering::Relaxed),
+            None => self.without_validators.lock().insert(url.clone()),
+        };
+        if is_new {
             log::info!(
                 event = events::VALIDATORS_IGNORED;
                 "{}: the listing has changed and its ETag or Last-Modified has not, so whole listings are requested \

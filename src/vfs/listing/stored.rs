@@ -34,7 +34,7 @@ use crate::cache::{Cache, StoredListing};
 use crate::http::Validator;
 use crate::origin::{Hash, HashAlgorithm, Pieces, Published};
 use crate::source::library::KnownListings;
-use crate::source::{Entries, Entry, EntryKind, INDEX, LIBRARY, LeftOut, ListedSize, ListedTime, Listing, Name};
+use crate::source::{Entries, Entry, EntryKind, INDEX, LIBRARY, ListedSize, ListedTime, Listing, Name};
 use crate::vfs::nodes::file_text::{DateText, SizeText};
 
 /// Capacity per line in bytes, so that a text of megabytes need not grow often.
@@ -175,12 +175,8 @@ pub(in crate::vfs) fn read_kind(stored: &StoredListing) -> Option<String> {
 /// A listing without names.
 pub(super) fn listing_of(directory: &Url, modified: Option<SystemTime>) -> Listing {
     Listing {
-        entries: Entries::of(directory),
-        left_out: LeftOut::default(),
         modified,
-        is_marked: true,
-        has_external: false,
-        validator: Validator::None,
+        ..Listing::of(Entries::of(directory))
     }
 }
 
