@@ -18,9 +18,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use env_logger::{Builder, Logger, Target};
+use env_filter::Filter;
+use env_logger::{Builder, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::config::MountConfig;
 use crate::util::events::{self, Event};
@@ -48,6 +49,40 @@ pub(crate) enum LogError {
     Twice(#[from] log::SetLoggerError),
 }
 
+/// Which lines are logged.
+static FILTER: RwLock<Option<Filter>> = RwLock::new(None);
+
+/// Logs more or less from now on, as with this number of `-v`, whatever [`VARIABLE`] says.
+pub(crate) fn set_verbosity(verbosity: u8) {
+    use_filter(filter(verbosity));
+}
+
+fn use_filter(text: &str) {
+    let filter = env_filter::Builder::new().parse(text).build();
+    let level = filter.filter();
+    *FILTER.write() = Some(filter);
+    log::set_max_level(level);
+}
+
+/// Passes the lines on that [`FILTER`] lets through.
+struct Filtered<L>(L);
+
+impl<L: Log> Log for Filtered<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        FILTER.read().as_ref().is_none_or(|filter| filter.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if FILTER.read().as_ref().is_none_or(|filter| filter.matches(record)) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// Opens the log of this process. Call it once, and after the fork: the system log records the pid of the process that
 /// opened it.
 ///
@@ -55,27 +90,22 @@ pub(crate) enum LogError {
 /// When `--log-file` can't be written to.
 pub(crate) fn init(config: &MountConfig) -> Result<(), LogError> {
     let mut builder = Builder::new();
-    builder.parse_filters(&std::env::var(VARIABLE).unwrap_or_else(|_| filter(config.verbosity).to_owned()));
-    let (level, logger): (LevelFilter, Box<dyn Log>) = match &config.log_file {
+    builder.filter_level(LevelFilter::Trace);
+    let logger: Box<dyn Log> = match &config.log_file {
         Some(path) => {
             let file = LogFile::open(path).map_err(|error| LogError::File {
                 path: path.clone(),
                 error,
             })?;
             let file = FILE.get_or_init(|| file);
-            boxed(
-                builder.target(Target::Pipe(Box::new(file))).format(line).build(),
-                |logger| logger,
-            )
+            boxed(builder.target(Target::Pipe(Box::new(file))).format(line).build())
         }
-        None if !config.foreground => boxed(builder.build(), SystemLog::open),
-        None if std::env::var_os(JOURNAL_VARIABLE).is_some() => {
-            boxed(builder.format(journal_line).build(), |logger| logger)
-        }
-        None => boxed(builder.format(line).build(), |logger| logger),
+        None if !config.foreground => boxed(SystemLog::open()),
+        None if std::env::var_os(JOURNAL_VARIABLE).is_some() => boxed(builder.format(journal_line).build()),
+        None => boxed(builder.format(line).build()),
     };
     log::set_boxed_logger(logger)?;
-    log::set_max_level(level);
+    use_filter(&std::env::var(VARIABLE).unwrap_or_else(|_| filter(config.verbosity).to_owned()));
     // In the background, standard error, where Rust prints panics, is `/dev/null`.
     std::panic::set_hook(Box::new(
         |bug| log::error!(event = events::PANIC; "a bug in fetchfs: {bug}"),
@@ -140,9 +170,8 @@ fn filter(verbosity: u8) -> &'static str {
     }
 }
 
-/// A logger and the most verbose level that it accepts.
-fn boxed<L: Log + 'static>(logger: Logger, sink: impl FnOnce(Logger) -> L) -> (LevelFilter, Box<dyn Log>) {
-    (logger.filter(), Box::new(RateLimitedLog::new(sink(logger))))
+fn boxed(sink: impl Log + 'static) -> Box<dyn Log> {
+    Box::new(Filtered(RateLimitedLog::new(sink)))
 }
 
 /// The text of a line: the message and the name of its event.
@@ -173,27 +202,22 @@ fn journal_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io
 
 /// syslog(3). Until the process leaves its terminal, warnings also go to standard error; afterwards that is
 /// `/dev/null`.
-struct SystemLog {
-    filter: Logger,
-}
+struct SystemLog;
 
 impl SystemLog {
-    fn open(filter: Logger) -> SystemLog {
+    fn open() -> SystemLog {
         // SAFETY: the C library keeps the pointer to the name; the literal is static.
         unsafe { libc::openlog(c"fetchfs".as_ptr(), libc::LOG_PID, libc::LOG_DAEMON) };
-        SystemLog { filter }
+        SystemLog
     }
 }
 
 impl Log for SystemLog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.filter.matches(record) {
-            return;
-        }
         let text = Text(record).to_string();
         if record.level() <= Level::Warn {
             // Standard error may be closed. There is no other place to report that.
@@ -223,7 +247,7 @@ mod tests {
     use super::*;
 
     fn shown(verbosity: u8, target: &str, level: Level) -> bool {
-        let logger = Builder::new().parse_filters(filter(verbosity)).build();
+        let logger = env_filter::Builder::new().parse(filter(verbosity)).build();
         logger.enabled(&Metadata::builder().target(target).level(level).build())
     }
 

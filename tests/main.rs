@@ -60,6 +60,7 @@ mod s3;
 mod scheduling;
 mod security;
 mod server_limits;
+mod settings;
 mod sharing;
 mod sizes;
 mod tree_walks;

@@ -8,6 +8,7 @@ use super::chunk::{self, ChunkSize};
 use super::error::CacheError;
 use super::quota::{QuotaConfig, Share};
 use crate::origin::{ChunkTier, Logins};
+use crate::util::bandwidth::BandwidthLimit;
 
 /// The configuration of one cache.
 #[derive(Debug, Clone)]
@@ -21,7 +22,9 @@ pub struct CacheConfig {
     /// Maximum number of concurrent fetches to one origin. Default: 16.
     pub max_connections: usize,
     /// Maximum bytes per second, over all fetches. Default: no limit.
-    pub bandwidth: Option<u64>,
+    pub(crate) bandwidth: Option<BandwidthLimit>,
+    /// Maximum bytes that are fetched ahead of a reader. Default: what pays.
+    pub(crate) read_ahead: Option<u64>,
     /// Number of tries after the first. Default: 3.
     pub retries: u32,
     /// Maximum time that a reader waits. Default: 2 minutes.
@@ -41,6 +44,7 @@ impl CacheConfig {
             quota: QuotaConfig::default(),
             max_connections: 16,
             bandwidth: None,
+            read_ahead: None,
             retries: 3,
             read_timeout: Duration::from_secs(120),
             logins: Logins::default(),
@@ -50,7 +54,11 @@ impl CacheConfig {
 
     /// Minimum bytes of the cache: two chunks for each connection.
     pub(super) fn least_size(&self) -> u64 {
-        2 * self.max_connections as u64 * self.chunk_size.bytes()
+        CacheConfig::least_size_for(self.max_connections, self.chunk_size)
+    }
+
+    pub(super) fn least_size_for(max_connections: usize, chunk_size: ChunkSize) -> u64 {
+        2 * max_connections as u64 * chunk_size.bytes()
     }
 
     /// Checks that the configured size reaches the minimum.

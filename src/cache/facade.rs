@@ -22,6 +22,7 @@ use super::fetch::downloader::ChunkDownloader;
 use super::fetch::manager::ChunkManager;
 use super::integrity::pieces::chunk_size;
 use super::integrity::verifier::Verifier;
+use super::settings::Settings;
 use super::sharing::DirLock;
 use crate::http::{Origin, Version};
 use crate::origin::{Content, Hash, HashAlgorithm, ListedSize, Sample};
@@ -35,8 +36,7 @@ pub struct Cache {
     pub(super) memory: Arc<MemoryStore>,
     pub(super) folder: PathBuf,
     pub(super) catalog: Catalog,
-    /// False if there is no origin to fetch ahead from.
-    pub(super) is_online: bool,
+    pub(super) settings: Settings,
     pub(super) chunk_size: ChunkSize,
     pub(super) idle_files: Arc<IdleFiles>,
     /// The guards of the open directory.

@@ -30,6 +30,7 @@ pub(crate) mod integrity;
 pub(crate) mod key;
 pub(crate) mod lifecycle;
 pub(crate) mod quota;
+mod settings;
 pub(crate) mod sharing;
 pub(crate) mod storage;
 
@@ -48,6 +49,7 @@ pub(crate) use handle::reader::{Reader, SMALL_FILE};
 pub(crate) use handle::sequential::Sequential;
 pub(crate) use index::{JobRow, ROWS_OF_FILE};
 pub(crate) use lifecycle::pins::{Evicted, Unpinned};
+pub(crate) use settings::NewSize;
 pub(crate) use sharing::JobLease;
 pub(crate) use storage::disk::STAT_BLOCK;
 

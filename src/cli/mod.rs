@@ -11,6 +11,7 @@ mod evict;
 mod generate;
 mod map;
 mod mount;
+mod options;
 mod pin;
 mod prefetch;
 mod refresh;
@@ -49,6 +50,8 @@ pub fn run() -> ExitCode {
         Some(("map", matches)) => map::run(matches),
         Some(("refresh", matches)) => refresh::run(matches),
         Some(("status", matches)) => status::run(matches),
+        Some(("get", matches)) => options::run_get(matches),
+        Some(("set", matches)) => options::run_set(matches),
         Some(("reload", matches)) => reload::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("doctor", matches)) => doctor::run(matches, &typed, &command()),
@@ -84,6 +87,8 @@ fn command() -> Command {
         .subcommand(map::command())
         .subcommand(refresh::command())
         .subcommand(status::command())
+        .subcommand(options::get_command())
+        .subcommand(options::set_command())
         .subcommand(reload::command())
         .subcommand(config::command())
         .subcommand(doctor::command())
@@ -117,6 +122,8 @@ mod tests {
             "map",
             "refresh",
             "status",
+            "get",
+            "set",
             "reload",
             "config",
             "doctor",

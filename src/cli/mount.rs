@@ -6,13 +6,16 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::support::scrub_argv::hide_secrets;
 use super::support::{background, parse};
-use crate::config::{self, Expanded, LibraryFile, MountArgs, MountConfig, expand_options, mount_command};
+use crate::config::{
+    self, Expanded, MountArgs, MountConfig, MountOptions, OptionSources, expand_options, mount_command,
+};
 use crate::logging;
 use crate::mount::{self, Ready, mountpoint};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
-    let (args, library) = understand(matches, typed, program)?;
-    let mut config = config::resolve(args, library)?;
+    let (args, options) = understand(matches, typed, program)?;
+    let mut config = config::resolve(args, options.sources.library().cloned())?;
+    config.options = Some(options);
     config.mountpoint = mountpoint::resolve(&config.mountpoint)?;
     hide_secrets();
     if config.foreground {
@@ -23,34 +26,33 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
 }
 
 /// Combines the command line with the config file and `-o`. Their values are put before the typed flags, so the typed
-/// flags win; `-o` wins over the config file. Returns the file of the library as well, if one is mounted.
+/// flags win; `-o` wins over the config file.
 pub(super) fn understand(
-    matches: &ArgMatches,
+    typed_matches: &ArgMatches,
     typed: &[OsString],
     program: &Command,
-) -> anyhow::Result<(MountArgs, Option<LibraryFile>)> {
+) -> anyhow::Result<(MountArgs, MountOptions)> {
     let command = mount_command();
-    let mut matches = matches.clone();
-    let args = MountArgs::from_arg_matches(&matches)?;
+    let args = MountArgs::from_arg_matches(typed_matches)?;
     let Expanded {
-        flags: options,
+        flags: by_options,
         ignored,
     } = expand_options(&command, &args.options())?;
     warn_of(ignored);
     warn_of(config::unknown_variables(&command, std::env::vars_os()));
-    if !options.is_empty() {
-        matches = read_again(program, &options, typed);
-    }
+    let given = match by_options.is_empty() {
+        true => typed_matches.clone(),
+        false => read_again(program, &by_options, typed),
+    };
+    let words = typed.get(COMMAND_WORDS..).unwrap_or_default().to_vec();
+    let sources = OptionSources::new(words, typed_matches.clone(), given, by_options)?;
+    let files = sources.read_files()?;
+    warn_of(files.warning.clone());
+    let flags: Vec<String> = files.flags().chain(sources.by_options().iter().cloned()).collect();
+    let matches = read_again(program, &flags, typed);
+    let values = sources.values(&matches, &files);
     let args = MountArgs::from_arg_matches(&matches)?;
-    let (mut flags, warning) = args.config_file(&command, &matches)?;
-    warn_of(warning);
-    let library = args.library_file(&command, &matches)?;
-    if let Some(library) = &library {
-        flags.extend(library.flags(&command)?);
-    }
-    flags.extend(options);
-    let args = MountArgs::from_arg_matches(&read_again(program, &flags, typed))?;
-    Ok((args, library))
+    Ok((args, MountOptions { sources, values }))
 }
 
 /// Says what has no effect, each in one sentence.

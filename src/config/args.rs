@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, Command};
 
+use super::bandwidth;
 use super::network::NetworkArgs;
 use super::options::{OPTIONS_ID, variable_of};
 use super::s3::S3Args;
@@ -101,6 +102,15 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "SIZE", value_parser = units::share, help_heading = "Cache")]
     pub(super) min_free: Option<Share>,
 
+    /// Maximum bytes to fetch ahead of a reader, for example 8MiB; 0 turns read-ahead off
+    ///
+    /// Without this option, as much is fetched ahead as keeps a sequential reader from waiting, up to 256 MiB or a 32nd of
+    /// the cache. Files of up to 1 MiB are fetched whole in any case.
+    ///
+    /// Default: what pays.
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Cache")]
+    pub(super) read_ahead: Option<u64>,
+
     /// Delete cached data that was not used for this time, for example 30d
     ///
     /// Default: data is kept until the cache is full.
@@ -124,13 +134,14 @@ pub(crate) struct MountArgs {
     )]
     pub(super) max_connections: u16,
 
-    /// Bandwidth limit in bytes per second, for example 10MB; 0 is no limit
+    /// Bandwidth limit in bytes per second, for example 10MB; or a timetable: 08:00-18:00=2MB,else=off
     ///
-    /// Applies to the sum of all downloads of the mount.
+    /// Applies to the sum of all downloads of the mount. 0 and off are no limit. A timetable has spans of each day, with
+    /// commas or spaces between them, or times as rclone has them: "Mon-08:00,2M Fri-18:00,off". Times are local.
     ///
     /// Default: no limit.
-    #[arg(long, value_name = "RATE", value_parser = units::rate, help_heading = "Network")]
-    pub(super) bwlimit: Option<u64>,
+    #[arg(long, value_name = "RATE", value_parser = bandwidth::limit, help_heading = "Network")]
+    pub(super) bwlimit: Option<bandwidth::Limit>,
 
     /// Number of retries of a failed request
     ///

@@ -30,6 +30,9 @@ pub(crate) enum ConfigError {
     /// The options about S3 can't be used.
     #[error(transparent)]
     S3(#[from] S3Error),
+    /// Options of different origins contradict each other.
+    #[error("{0}")]
+    Conflict(String),
     /// A path can't be resolved.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -40,7 +43,7 @@ impl ConfigError {
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Self::Source(error) => error.is_usage(),
-            Self::OneOfTwo(_) | Self::UrlLast(_) | Self::LibraryAmongOthers | Self::S3(_) => true,
+            Self::OneOfTwo(_) | Self::UrlLast(_) | Self::LibraryAmongOthers | Self::S3(_) | Self::Conflict(_) => true,
             Self::Network(error) => error.is_usage(),
             Self::File(error) => error.is_usage(),
             Self::Path(_) => false,

@@ -31,7 +31,7 @@ use super::options::{adds_up, flag_named};
 use super::paths;
 use crate::source::SourceSpec;
 pub(crate) use entry::SECRETS;
-use entry::is_secret;
+pub(super) use entry::is_secret;
 pub(super) use entry::{Entry, Fault, Place, SourceTable};
 use toml_form::Form;
 
@@ -108,6 +108,8 @@ pub(super) struct ConfigFile {
     pub(super) entries: Vec<Entry>,
     /// For a file in the form of earlier versions: the message for the user.
     warning: Option<String>,
+    /// `None` if there is no file.
+    path: Option<PathBuf>,
 }
 
 impl ConfigFile {
@@ -133,14 +135,8 @@ impl ConfigFile {
         })?;
         read.warning = read.warning.map(|warning| format!("{}:{warning}", path.display()));
         check_exposure(&path, mode, &read.entries)?;
+        read.path = Some(path);
         Ok(read)
-    }
-
-    /// The file as flags for a mount of `sources`. `given` has the flags, the `-o` options and the environment, which win over
-    /// the file.
-    pub(super) fn flags(&self, command: &Command, given: &ArgMatches, sources: &[SourceSpec]) -> Vec<String> {
-        let used = self.used(command, given, sources).into_iter();
-        used.flat_map(|entry| entry.flags.clone()).collect()
     }
 
     /// The options for one source of a library: those for all sources, and those for its URL.
@@ -148,8 +144,9 @@ impl ConfigFile {
         self.used(command, given, std::slice::from_ref(source))
     }
 
-    /// The entries that count for a mount of these sources.
-    fn used(&self, command: &Command, given: &ArgMatches, sources: &[SourceSpec]) -> Vec<&Entry> {
+    /// The entries that count for a mount of these sources. `given` has the flags, the `-o` options and the environment, which
+    /// win over the file.
+    pub(super) fn used(&self, command: &Command, given: &ArgMatches, sources: &[SourceSpec]) -> Vec<&Entry> {
         // clap makes the groups that options only name when it builds the command.
         let mut built = command.clone();
         built.build();
@@ -178,6 +175,11 @@ impl ConfigFile {
         Some(self.entries.iter().rev().find(is_it)?.value.as_str().into())
     }
 
+    /// The file, if there is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// One sentence for the user if the file is in the form of earlier versions.
     pub(super) fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
@@ -189,6 +191,7 @@ fn parse(command: &Command, text: &str) -> Result<ConfigFile, Vec<Fault>> {
         return Ok(ConfigFile {
             entries: entries.map_err(|fault| vec![fault])?,
             warning: Some(warning),
+            path: None,
         });
     }
     let content = toml_form::read(command, text, Form::Config);
@@ -196,6 +199,7 @@ fn parse(command: &Command, text: &str) -> Result<ConfigFile, Vec<Fault>> {
         true => Ok(ConfigFile {
             entries: content.entries,
             warning: None,
+            path: None,
         }),
         false => Err(content.faults),
     }
@@ -219,6 +223,7 @@ pub(super) fn read_library(
     let file = ConfigFile {
         entries: content.entries,
         warning: None,
+        path: Some(path.to_owned()),
     };
     Ok((file, content.sources, content.faults))
 }

@@ -6,11 +6,14 @@
 //! receives only its own part.
 
 mod args;
+mod bandwidth;
+mod changeable;
 mod error;
 mod file;
 mod library;
 mod mount_config;
 mod network;
+mod option_sources;
 mod options;
 mod paths;
 mod resolve;
@@ -21,14 +24,16 @@ mod units;
 
 pub(crate) use args::MountArgs;
 pub use args::mount_command;
+pub(crate) use changeable::{CHANGEABLE, Changeable, absolute_assignment, option_named};
 pub(crate) use error::ConfigError;
 pub(crate) use file::{FileError, SECRETS};
 pub(crate) use library::{Checked, LibraryFile, check_config};
-pub(crate) use mount_config::{ATTR_TTL, EngineConfig, MountConfig};
+pub(crate) use mount_config::{ATTR_TTL, EngineConfig, MountConfig, MountOptions};
 pub(crate) use network::NetworkError;
 pub(crate) use network::values::{
-    check_user_agent, cookies as read_cookies, header as request_header, netrc as read_netrc,
+    check_user_agent, cookies as read_cookies, first_line, header as request_header, netrc as read_netrc,
 };
+pub(crate) use option_sources::{OptionSources, OptionValue, ValueOrigin};
 pub use options::expand as expand_options;
 pub(crate) use options::{Expanded, OptionError, unknown_variables, variable_of};
 pub(crate) use paths::default_cache_dir;

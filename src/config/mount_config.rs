@@ -7,12 +7,14 @@ use std::time::Duration;
 use nix::unistd::{getegid, geteuid};
 
 use super::library::LibraryFile;
+use super::option_sources::{OptionSources, OptionValue};
 use super::source::shown;
 use crate::cache::quota::Share;
 use crate::http::HttpConfig;
 use crate::source::library::LibraryConfig;
 use crate::source::s3::S3Config;
 use crate::source::{ListingConfig, SourceSpec};
+use crate::util::bandwidth::BandwidthLimit;
 
 /// Default of [`MountConfig::attr_ttl`].
 pub(crate) const ATTR_TTL: Duration = Duration::from_secs(10);
@@ -35,8 +37,10 @@ pub(crate) struct EngineConfig {
     pub chunk_size: u32,
     /// The client's configuration; its [`max_connections`](HttpConfig::max_connections) is the limit per origin.
     pub http: HttpConfig,
-    /// Maximum bytes per second over everything that is fetched, at least 1; `None` means no limit.
-    pub bwlimit: Option<u64>,
+    /// Maximum bytes per second over everything that is fetched; `None` means no limit.
+    pub bwlimit: Option<BandwidthLimit>,
+    /// Maximum bytes that are fetched ahead of a reader. Default: what pays.
+    pub read_ahead: Option<u64>,
     /// Number of retries after a failed attempt. Default: 3.
     pub retries: u32,
     /// Maximum time of one read, all attempts together; above zero. Default: 2 min.
@@ -55,6 +59,7 @@ impl EngineConfig {
             chunk_size: 256 << 10,
             http: HttpConfig::default(),
             bwlimit: None,
+            read_ahead: None,
             retries: 3,
             read_timeout: Duration::from_secs(120),
         }
@@ -117,6 +122,19 @@ pub(crate) struct MountConfig {
     pub log_file: Option<PathBuf>,
     /// Number of `-v`.
     pub verbosity: u8,
+    /// The file with the password, absolute.
+    pub password_file: Option<PathBuf>,
+    /// The options and what they are made of; `None` for a mount of a Rust program.
+    pub options: Option<MountOptions>,
+}
+
+/// The options of a mount, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountOptions {
+    /// What they are made of, some of which can be read again.
+    pub sources: OptionSources,
+    /// Their values at the start of the mount.
+    pub values: Vec<OptionValue>,
 }
 
 impl MountConfig {
@@ -145,6 +163,8 @@ impl MountConfig {
             foreground: false,
             log_file: None,
             verbosity: 0,
+            password_file: None,
+            options: None,
         }
     }
 

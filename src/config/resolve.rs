@@ -49,6 +49,7 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
     let cache_dir = cache_dir(args.cache_dir)?;
     refuse_mirrors(&sources, &args.network.mirror)?;
     let s3 = args.s3.resolve()?;
+    let password_file = args.network.password_file.clone().map(absolute).transpose()?;
     let mut http = HttpConfig {
         timeout: args.timeout,
         max_connections: args.max_connections.into(),
@@ -85,7 +86,8 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
             max_age: args.max_age,
             chunk_size: args.chunk_size,
             http,
-            bwlimit: args.bwlimit.filter(|&rate| rate > 0),
+            bwlimit: args.bwlimit.and_then(|limit| limit.0),
+            read_ahead: args.read_ahead,
             retries: args.retries,
             read_timeout: args.read_timeout,
         },
@@ -104,27 +106,12 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
         foreground: args.foreground,
         log_file: args.log_file.map(absolute).transpose()?,
         verbosity: args.verbose,
+        password_file,
+        options: None,
     })
 }
 
 impl MountArgs {
-    /// Reads the config file. Returns its options as flags, to be put before all others, and a warning for the user if
-    /// the file is in the form of earlier versions. `given` has the matches that these arguments were made of.
-    ///
-    /// # Errors
-    /// If the file can't be read or has a mistake.
-    pub(crate) fn config_file(
-        &self,
-        command: &Command,
-        given: &ArgMatches,
-    ) -> Result<(Vec<String>, Option<String>), FileError> {
-        let file = ConfigFile::read(self.config.as_deref(), command)?;
-        // Resolving the sources reports their errors.
-        let sources = source::read_all(&self.sources).unwrap_or_default();
-        let flags = file.flags(command, given, &sources);
-        Ok((flags, file.warning().map(str::to_owned)))
-    }
-
     /// The library's file, if one is mounted. `given` has the matches that these arguments were made of, before the values
     /// of files were added.
     ///

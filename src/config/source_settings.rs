@@ -23,13 +23,13 @@ pub(super) fn source_settings(args: MountArgs, source: &SourceSpec) -> Result<So
     refuse_mirrors(sources, &args.network.mirror)?;
     let settings = SourceConfig {
         listings: listing_config(&args),
-        ttl: args.attr_ttl,
+        ttl: args.attr_ttl.into(),
         metalink_locations: metalink_locations(&args),
         s3: args.s3.resolve()?,
     };
     let http = HttpConfig {
         max_connections: args.max_connections.into(),
-        bwlimit: args.bwlimit.filter(|&rate| rate > 0),
+        bwlimit: args.bwlimit.clone().and_then(|limit| limit.0),
         ..args.network.resolve(sources)?
     };
     Ok(SourceSettings {

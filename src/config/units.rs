@@ -128,6 +128,15 @@ fn decimal(bytes: u64) -> String {
     whole.map_or(bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
+/// A size as [`size`] reads it, without rounding: `20GiB`, `1500kB`, `1234567`.
+pub(super) fn exact(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let whole = units
+        .iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| decimal(bytes), |(unit, name)| format!("{}{name}", bytes / unit))
+}
+
 /// A chunk size: a power of two from 4 KiB to 64 MiB.
 pub(super) fn chunk_size(text: &str) -> Result<u32, String> {
     let bytes = size(text).map_err(|_| "not a size; write for example 256KiB or 1MiB".to_owned())?;

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::jobs::{self, Jobs};
+use super::options::Options;
 use super::prefetch::Tools;
 use super::protocol::Reloaded;
 use crate::cache::Cache;
@@ -25,10 +26,6 @@ pub(crate) struct About {
     pub mountpoint: PathBuf,
     /// The cache directory.
     pub cache_dir: PathBuf,
-    /// Most data connections to one origin.
-    pub connections: usize,
-    /// Whether the mount never uses the network.
-    pub is_offline: bool,
     /// When the mount began.
     pub since: Instant,
     /// Whether the process goes on when the mount has ended.
@@ -51,6 +48,7 @@ pub(crate) struct Control {
     pub(super) about: About,
     /// The library, if one is mounted.
     pub(super) library: Option<LibraryControl>,
+    pub(super) options: Arc<dyn Options>,
     pub(super) tree: Arc<Tree>,
     pub(super) cache: Arc<Cache>,
     pub(super) jobs: Arc<Jobs>,
@@ -65,6 +63,7 @@ impl Control {
         about: About,
         sources: &[SourceSpec],
         library: Option<LibraryControl>,
+        options: Arc<dyn Options>,
         tree: Arc<Tree>,
         cache: Arc<Cache>,
         runtime: Handle,
@@ -72,14 +71,13 @@ impl Control {
         let tools = Tools {
             tree: Arc::clone(&tree),
             cache: Arc::clone(&cache),
-            connections: about.connections,
-            is_offline: about.is_offline,
         };
         let jobs = Jobs::new(tools, runtime, jobs::source_key(sources));
         jobs.resume();
         Arc::new(Control {
             about,
             library,
+            options,
             tree,
             cache,
             jobs,
@@ -103,8 +101,6 @@ impl Control {
         Tools {
             tree: Arc::clone(&self.tree),
             cache: Arc::clone(&self.cache),
-            connections: self.about.connections,
-            is_offline: self.about.is_offline,
         }
     }
 

@@ -193,13 +193,14 @@ impl Jobs {
             path: wanted.paths.first().cloned().unwrap_or_default(),
             reason: reason.to_owned(),
         };
-        if self.tools.is_offline {
+        while self.tools.tree.is_offline() {
             self.wait_for(
                 number,
-                waits("this mount is offline (--offline); the next mount without that option continues"),
+                waits("this mount is offline; it continues with `fetchfs set MOUNTPOINT offline=false`"),
             );
-            return;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
+        self.note(number, |job| job.waits_for = None);
         let taken = waits("another mount of the same cache fetches it");
         let Some(turn) = self.turn(number, &key, taken).await else {
             log::info!(event = events::JOB_GONE; "prefetch job {number} was finished or cancelled by another mount");

@@ -12,6 +12,7 @@ mod context;
 mod jobs;
 mod maps;
 mod measure;
+mod options;
 mod pins;
 mod prefetch;
 pub(crate) mod protocol;
@@ -21,4 +22,5 @@ pub(crate) mod status;
 
 pub(crate) use client::Client;
 pub(crate) use context::{About, Control, LibraryControl, Reload};
+pub(crate) use options::Options;
 pub(crate) use server::{serve, serve_at};

@@ -154,7 +154,7 @@ impl Work {
             }
             self.searches += 1;
         }
-        while self.fetches < self.tools.connections * FILES_PER_CONNECTION {
+        while self.fetches < self.tools.tree.max_connections() * FILES_PER_CONNECTION {
             let Some(file) = self.files.pop_front() else { break };
             let (tools, tally, path) = (self.tools.clone(), Arc::clone(&self.tally), file.path.clone());
             self.under_way

@@ -145,6 +145,17 @@ pub(crate) enum Request {
     },
     /// Report the state of the mount. Answered by [`Reply::Status`].
     Status,
+    /// Report the options of the mount. Answered by [`Reply::Options`].
+    GetOptions {
+        /// Only this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// Change options: all of them or none. Answered by [`Reply::Options`] with the new values.
+    SetOptions {
+        /// Each as `KEY=VALUE`.
+        assignments: Vec<String>,
+    },
     /// Read the file of the library again. Answered by [`Reply::Reloaded`].
     Reload,
     /// Wait for the end of the mount. Answered by the end of the connection.
@@ -211,6 +222,11 @@ pub(crate) enum Reply {
         /// The first failures.
         failures: Vec<Failure>,
     },
+    /// Options of the mount.
+    Options {
+        /// Ordered by their names. An option with several values has an element for each.
+        options: Vec<OptionShown>,
+    },
     /// The library has these sources now.
     Reloaded(Reloaded),
     /// The state of the mount.
@@ -222,6 +238,22 @@ pub(crate) enum Reply {
         /// The reason: one sentence.
         reason: String,
     },
+}
+
+/// An option of the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OptionShown {
+    /// Its name, with `_`.
+    pub key: String,
+    /// Its value in the notation of the config file, without secrets; `None` if it has none.
+    pub value: Option<String>,
+    /// Where it comes from: `default`, `config_file`, `library`, `environment`, `mount_option`, `flag`, `set` or `program`.
+    pub from: String,
+    /// The file and line there, or the variable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Whether `set` can change it.
+    pub can_change: bool,
 }
 
 /// What is different after the file of a library was read again.

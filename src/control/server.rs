@@ -192,6 +192,8 @@ async fn answer(
         } => control.evict(paths, recursive, force).await,
         Request::Map { paths } => control.maps(paths).await,
         Request::Refresh { paths, recursive } => refresh(control, paths, recursive, writer).await?,
+        Request::GetOptions { key } => control.get_options(key).await,
+        Request::SetOptions { assignments } => control.set_options(assignments).await,
         Request::Reload => reload(control).await,
         Request::AwaitEnd => std::future::pending().await,
         Request::Status => Reply::Status(Box::new(measure::status(control).await)),

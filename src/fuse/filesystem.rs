@@ -36,6 +36,7 @@ use super::xattrs;
 use crate::cache::{Cache, ReadAt, Sequential};
 use crate::source::{NAME_MAX, Quota};
 use crate::util::panic_guard::contained;
+use crate::util::shared_duration::SharedDuration;
 use crate::vfs::{Node, Snapshot, Tree, TreeError};
 
 /// Most requests that the kernel may have in flight in the background: read-ahead of page-cached files. With 64 or
@@ -81,7 +82,7 @@ impl FetchFs {
         cache: Arc<Cache>,
         runtime: Handle,
         ownership: Ownership,
-        ttl: Duration,
+        ttl: SharedDuration,
         passthrough: Arc<Passthrough>,
         connection: Arc<Connection>,
     ) -> std::io::Result<FetchFs> {
@@ -192,7 +193,7 @@ impl Filesystem for FetchFs {
         // An older kernel lacks some of them; each is only an optimization.
         let _ = config.add_capabilities(wanted & config.capabilities());
         let _ = config.set_max_background(MAX_BACKGROUND);
-        let depth = if self.shared.ttl < STATIC {
+        let depth = if self.shared.ttl.get() < STATIC {
             STACK_DEPTH
         } else {
             STACK_DEPTH_OF_STATIC

@@ -18,6 +18,7 @@ use super::passthrough::Passthrough;
 use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
 use crate::http::redact;
 use crate::util::events;
+use crate::util::shared_duration::SharedDuration;
 use crate::vfs::{Attributes, Node, Tree, TreeError};
 
 /// What requests need: tree, cache, and settings of the mount.
@@ -29,7 +30,7 @@ pub(super) struct Shared {
     /// Owner and permissions of all files.
     pub ownership: Ownership,
     /// How long the kernel may cache names and attributes.
-    pub ttl: Duration,
+    pub ttl: SharedDuration,
     /// Which files the kernel may read directly.
     pub passthrough: Arc<Passthrough>,
     /// Notifications to the kernel, and the registry of waits.
@@ -39,7 +40,11 @@ pub(super) struct Shared {
 impl Shared {
     /// How long the kernel may cache these attributes. Zero for a rounded size.
     pub(super) fn ttl_of(&self, attributes: &Attributes) -> Duration {
-        if attributes.is_exact { self.ttl } else { Duration::ZERO }
+        if attributes.is_exact {
+            self.ttl.get()
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// The tree's answer, or an error if the requester is interrupted.

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
+use crate::util::bandwidth::BandwidthLimit;
+
 use super::{AccessConfig, CookieConfig, Secret, redact};
 
 /// A source and its mirrors.
@@ -50,7 +52,7 @@ pub struct HttpConfig {
     /// sent. Default: false.
     pub offline: bool,
     /// Maximum bytes per second of files, for a source of a library. Default: no limit but the mount's.
-    pub bwlimit: Option<u64>,
+    pub(crate) bwlimit: Option<BandwidthLimit>,
     /// The User-Agent header. Default: `fetchfs/` and the version.
     pub user_agent: String,
     /// The local address of connections. Default: the system's choice.

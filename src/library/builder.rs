@@ -12,6 +12,7 @@ use crate::config::{ATTR_TTL, EngineConfig, check_user_agent, default_cache_dir}
 use crate::engine::Engine;
 use crate::source::s3::S3Config;
 use crate::source::{SourceConfig, Sources};
+use crate::util::bandwidth::BandwidthLimit;
 use crate::vfs::{Top, Tree, TreeConfig};
 
 /// How a [`Cache`] is opened. Each setting has the default of the option of the same name of `fetchfs mount`.
@@ -100,7 +101,7 @@ impl CacheBuilder {
     ///
     /// Default: no limit.
     pub fn bwlimit(mut self, bytes: u64) -> CacheBuilder {
-        self.config.bwlimit = Some(bytes).filter(|&bytes| bytes > 0);
+        self.config.bwlimit = (bytes > 0).then(|| BandwidthLimit::constant(bytes));
         self
     }
 
@@ -164,8 +165,7 @@ impl CacheBuilder {
         let client = engine.client().clone();
         let config = engine.config();
         let tree_config = TreeConfig {
-            ttl: ATTR_TTL,
-            connections: config.http.max_connections,
+            ttl: ATTR_TTL.into(),
             retries: config.retries,
             patience: config.read_timeout,
             most_names: 0,

@@ -13,6 +13,7 @@ pub(crate) mod mountpoint;
 mod ready;
 mod reload;
 pub(crate) mod served;
+mod settings;
 mod signals;
 mod threads;
 
@@ -48,6 +49,7 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         engine.runtime(),
         config.foreground,
         prepared.tree(),
+        prepared.settings(),
         prepared.reload(),
         ends.clone(),
     )?;

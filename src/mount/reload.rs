@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::mountpoint::check_is_outside;
-use crate::config::{LibraryFile, mount_command};
+use crate::config::{CHANGEABLE, LibraryFile, mount_command};
 use crate::control::protocol::Reloaded;
 use crate::origin::Client;
 use crate::source::library::Change;
@@ -23,6 +23,13 @@ use crate::vfs::Tree;
 
 /// How long a reload waits for the names in places.
 const SHOWN: Duration = Duration::from_secs(1);
+
+/// The flags of options that can't change while mounted.
+fn fixed(flags: Vec<String>) -> Vec<String> {
+    let name = |flag: &str| flag[2..].split('=').next().unwrap_or_default().replace('-', "_");
+    let is_fixed = |flag: &String| !CHANGEABLE.contains(&name(flag).as_str());
+    flags.into_iter().filter(is_fixed).collect()
+}
 
 /// Reads the file of a mounted library again.
 pub(super) struct Reloader {
@@ -48,7 +55,7 @@ impl Reloader {
         runtime: Handle,
     ) -> Reloader {
         Reloader {
-            of_mount: file.flags(&mount_command()).unwrap_or_default(),
+            of_mount: fixed(file.flags(&mount_command()).unwrap_or_default()),
             file,
             mountpoint,
             library,
@@ -103,7 +110,7 @@ impl Reloader {
 
     fn take_over(&self) -> Result<Reloaded, String> {
         let loaded = self.file.load().map_err(|error| error.to_string())?;
-        let of_mount = self.file.flags(&mount_command()).map_err(|error| error.to_string())?;
+        let of_mount = fixed(self.file.flags(&mount_command()).map_err(|error| error.to_string())?);
         for directory in loaded.members.iter().filter_map(|member| member.spec.directory()) {
             check_is_outside(&self.mountpoint, &directory).map_err(|error| error.to_string())?;
         }

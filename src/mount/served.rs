@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 
 use super::mountpoint::{self, MountFlags, RunFile};
 use super::reload::Reloader;
+use super::settings::Settings;
 use crate::config::MountConfig;
 use crate::control::{self, About, Control, LibraryControl, Reload};
 use crate::engine::{Engine, HOUSEKEEPING};
@@ -30,6 +31,7 @@ use crate::source::library::LibraryConfig;
 use crate::source::{Library, SourceConfig, SourceSpec, Sources};
 use crate::util::clock;
 use crate::util::events;
+use crate::util::shared_duration::SharedDuration;
 use crate::vfs::{Naming, StoredListings, Top, Tree, TreeConfig};
 
 /// Threads that read requests from the kernel, each with its own descriptor. None of them ever waits for an origin;
@@ -58,6 +60,7 @@ pub(crate) struct Prepared {
     kinds: Vec<&'static str>,
     library: Option<Arc<Library>>,
     reload: Option<Arc<Reload>>,
+    settings: Arc<Settings>,
     tree: Arc<Tree>,
     filesystem: FetchFs,
     connection: Arc<Connection>,
@@ -110,6 +113,7 @@ impl Prepared {
     /// # Errors
     /// If a source can't be mounted, or the system refuses threads.
     pub(crate) fn new(config: &MountConfig, engine: &Arc<Engine>) -> anyhow::Result<Prepared> {
+        let attr_ttl = SharedDuration::new(config.attr_ttl);
         let (library, sources, top) = match &config.library {
             Some(library) => {
                 let (library, sources, top) = of_library(&library.sources, engine);
@@ -118,7 +122,7 @@ impl Prepared {
             None => {
                 let sources = SourceConfig {
                     listings: config.listings,
-                    ttl: config.attr_ttl,
+                    ttl: attr_ttl.clone(),
                     metalink_locations: config.metalink_locations.clone(),
                     s3: config.s3.clone(),
                 };
@@ -135,11 +139,12 @@ impl Prepared {
             Arc::clone(engine.cache()),
             engine.client().clone(),
             sources,
-            tree_config(config, engine),
+            tree_config(config, engine, attr_ttl.clone()),
             top,
             engine.runtime().clone(),
             attributes_changed,
         );
+        let settings = Arc::new(Settings::new(config, engine.cache(), engine.client(), &tree));
         let reload = config.library.as_ref().zip(library.clone()).map(|(mount, library)| {
             let (client, runtime) = (engine.client().clone(), engine.runtime().clone());
             let reloader = Reloader::new(
@@ -150,7 +155,12 @@ impl Prepared {
                 Arc::clone(&tree),
                 runtime,
             );
-            Arc::new(move || reloader.reload()) as Arc<Reload>
+            let settings = Arc::clone(&settings);
+            let reload = move || {
+                let reloaded = reloader.reload()?;
+                settings.read_again().map(|()| reloaded)
+            };
+            Arc::new(reload) as Arc<Reload>
         });
         let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));
         let filesystem = FetchFs::new(
@@ -158,7 +168,7 @@ impl Prepared {
             Arc::clone(engine.cache()),
             engine.runtime().clone(),
             ownership(config),
-            config.attr_ttl,
+            attr_ttl,
             Arc::clone(&passthrough),
             Arc::clone(&connection),
         )
@@ -168,6 +178,7 @@ impl Prepared {
             kinds,
             library,
             reload,
+            settings,
             tree,
             filesystem,
             connection,
@@ -178,6 +189,11 @@ impl Prepared {
     /// Reads the file of the library again, if one is mounted.
     pub(crate) fn reload(&self) -> Option<Arc<Reload>> {
         self.reload.clone()
+    }
+
+    /// The options that can change.
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
     }
 
     /// The tree of names.
@@ -201,6 +217,7 @@ impl Prepared {
             kinds,
             library,
             reload,
+            settings,
             tree,
             filesystem,
             connection,
@@ -222,7 +239,16 @@ impl Prepared {
             let library = Arc::clone(library);
             engine.runtime().spawn(async move { library.find_out().await });
         }
-        let control = start_control(config, by, &engine, &run_file, &tree, kinds, library.zip(reload));
+        let control = start_control(
+            config,
+            by,
+            &engine,
+            &run_file,
+            &tree,
+            kinds,
+            library.zip(reload),
+            settings,
+        );
         Ok(Served {
             run_file,
             connection,
@@ -271,11 +297,10 @@ fn of_library(config: &LibraryConfig, engine: &Engine) -> (Arc<Library>, Arc<Sou
     (Arc::clone(&library), Sources::of_library(library), top)
 }
 
-fn tree_config(config: &MountConfig, engine: &Engine) -> TreeConfig {
+fn tree_config(config: &MountConfig, engine: &Engine, ttl: SharedDuration) -> TreeConfig {
     let engine = engine.config();
     TreeConfig {
-        ttl: config.attr_ttl,
-        connections: engine.http.max_connections,
+        ttl,
         retries: engine.retries,
         patience: engine.read_timeout,
         most_names: config.listings.max_entries.saturating_mul(LARGEST_DIRECTORIES),
@@ -327,20 +352,19 @@ fn start_control(
     tree: &Arc<Tree>,
     kinds: Vec<&'static str>,
     library: Option<(Arc<Library>, Arc<Reload>)>,
+    settings: Arc<Settings>,
 ) -> ControlSocket {
     let about = About {
         source: config.source_name.clone(),
         kinds,
         mountpoint: config.mountpoint.clone(),
         cache_dir: engine.config().cache_dir.clone(),
-        connections: engine.config().http.max_connections,
-        is_offline: engine.config().http.offline,
         since: Instant::now(),
         outlives_mount: by == ServedBy::Program,
     };
     let (tree, cache, runtime) = (Arc::clone(tree), Arc::clone(engine.cache()), engine.runtime());
     let library = library.map(|(library, reload)| LibraryControl { library, reload });
-    let control = Control::new(about, &config.sources, library, tree, cache, runtime.clone());
+    let control = Control::new(about, &config.sources, library, settings, tree, cache, runtime.clone());
     let socket = run_file.control_socket();
     let at_mark = control::serve(&socket, Arc::clone(&control), runtime);
     let by_device = run_file

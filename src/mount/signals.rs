@@ -4,8 +4,8 @@
 //! which every access fails.
 //!
 //! - TERM, INT, QUIT and ABRT unmount.
-//! - HUP reopens the log file, refreshes listings, and reads the file of a library again. If the terminal of a mount in the foreground was closed, it
-//!   unmounts.
+//! - HUP reopens the log file, reads the config file and the file of a library again, and refreshes listings. If the
+//!   terminal of a mount in the foreground was closed, it unmounts.
 //! - All other signals that would end or stop the process are ignored, except SIGSEGV and SIGBUS, whose handlers are
 //!   Rust's own. A true fault ends the process all the same: the kernel does not let it be ignored.
 
@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::end::End;
+use super::settings::Settings;
 use crate::control::Reload;
 use crate::logging;
 use crate::util::events;
@@ -72,6 +73,7 @@ pub(super) fn watch(
     runtime: &Handle,
     is_foreground: bool,
     tree: &Arc<Tree>,
+    settings: &Arc<Settings>,
     reload: Option<Arc<Reload>>,
     ends: Sender<End>,
 ) -> anyhow::Result<()> {
@@ -87,7 +89,7 @@ pub(super) fn watch(
     let mut hangup = of(SignalKind::hangup(), "SIGHUP")?;
     let mut cpu_time = of(SignalKind::from_raw(libc::SIGXCPU), "SIGXCPU")?;
     let mut stop = of(SignalKind::from_raw(libc::SIGTSTP), "SIGTSTP")?;
-    let tree = Arc::clone(tree);
+    let (tree, settings) = (Arc::clone(tree), Arc::clone(settings));
     runtime.spawn(async move {
         let name = loop {
             tokio::select! {
@@ -99,10 +101,12 @@ pub(super) fn watch(
                     logging::reopen();
                     log::info!(event = events::REFRESH_REQUESTED; "SIGHUP: listings will be requested again");
                     tree.refresh();
-                    if let Some(reload) = reload.clone() {
-                        // The log says how it ends.
-                        tokio::task::spawn_blocking(move || reload().ok());
-                    }
+                    let (settings, reload) = (Arc::clone(&settings), reload.clone());
+                    tokio::task::spawn_blocking(move || match reload {
+                        // It reads both files. The log says how it ends.
+                        Some(reload) => drop(reload()),
+                        None => drop(settings.read_again()),
+                    });
                     if minds_terminal && hangs_up(&mut hangup).await {
                         break "the terminal was closed";
                     }

@@ -48,7 +48,7 @@ use super::{
     version_aliases::VersionAliases,
 };
 use crate::http::{
-    HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, Version,
+    AccessConfig, HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, Version,
     response::head::is_elsewhere, tag::untagged,
 };
 
@@ -310,7 +310,28 @@ impl Client {
 
     /// Returns true if the network must not be used (`--offline`).
     pub fn is_offline(&self) -> bool {
-        self.transport().config.offline
+        self.transport().is_offline()
+    }
+
+    /// Forbids the use of the network, or allows it. Requests under way go on.
+    pub(crate) fn set_offline(&self, is_offline: bool) {
+        self.transport().set_offline(is_offline);
+    }
+
+    /// Most connections to one origin, for what is no source of a library with a limit of its own.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.transport().sites().own().config.max_connections
+    }
+
+    /// The credentials of the mount.
+    pub(crate) fn access(&self) -> AccessConfig {
+        self.transport().sites().own().config.access.clone()
+    }
+
+    /// Changes the number of connections and the credentials of the mount, for requests from now on. Sources of a library
+    /// with settings of their own keep them.
+    pub(crate) fn change_own(&self, max_connections: usize, access: AccessConfig) {
+        self.transport().change_own(max_connections, access);
     }
 
     /// Requests a whole file of any size.

@@ -52,6 +52,7 @@ use url::Url;
 use crate::http::Validator;
 pub(crate) use crate::origin::{ListedSize, Published};
 use crate::origin::{Metadata, as_directory};
+use crate::util::shared_duration::SharedDuration;
 pub(crate) use asked::Asked;
 pub(crate) use entries::{EntityTag, Entries};
 pub(crate) use entries::{seconds, time};
@@ -94,7 +95,7 @@ pub(crate) struct SourceConfig {
     /// Which entries listings have.
     pub listings: ListingConfig,
     /// How long a document counts as fresh for the directories in it. Default: 10 s.
-    pub ttl: Duration,
+    pub ttl: SharedDuration,
     /// Countries whose mirrors in a Metalink are preferred, in lower case, the most preferred first. Default: none.
     pub metalink_locations: Vec<String>,
     /// How S3 is reached.
@@ -105,7 +106,7 @@ impl Default for SourceConfig {
     fn default() -> Self {
         SourceConfig {
             listings: ListingConfig::default(),
-            ttl: Duration::from_secs(10),
+            ttl: Duration::from_secs(10).into(),
             metalink_locations: Vec::new(),
             s3: S3Config::default(),
         }

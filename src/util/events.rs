@@ -84,6 +84,8 @@ events! {
     DEAD_MOUNT_REMOVED = "dead_mount_removed";
     /// SIGHUP: listings are requested again.
     REFRESH_REQUESTED = "refresh_requested";
+    /// An option was changed while mounted.
+    OPTION_CHANGED = "option_changed";
     /// A changed library's file was taken over.
     LIBRARY_RELOADED = "library_reloaded";
     /// A changed library's file has a mistake, or can't be used; the earlier sources stay.

@@ -1,7 +1,6 @@
 //! What all parts of a tree use.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -10,6 +9,7 @@ use super::nodes::store::NodeStore;
 use super::request::requests::Requests;
 use crate::cache::Cache;
 use crate::origin::Client;
+use crate::util::shared_duration::SharedDuration;
 
 /// Called with the number of a node whose attributes are not those that the kernel may have cached. Never blocks.
 pub(crate) type AttributesChanged = Arc<dyn Fn(Ino) + Send + Sync>;
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) requests: Requests,
     pub(super) nodes: NodeStore,
     /// How long a listing or a file's version counts as fresh.
-    pub(super) ttl: Duration,
+    pub(super) ttl: SharedDuration,
     pub(super) attributes_changed: AttributesChanged,
     /// Runs prefetches and revalidation in the background.
     pub(super) runtime: Handle,

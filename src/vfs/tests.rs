@@ -151,8 +151,7 @@ async fn tree(folder: &Path, source: InMemory) -> (Arc<Tree>, Arc<InMemory>, Arc
         .unwrap();
     assert_eq!(top.kinds(), ["memory"]);
     let config = TreeConfig {
-        ttl: Duration::ZERO,
-        connections: 16,
+        ttl: Duration::ZERO.into(),
         retries: 3,
         patience: Duration::from_secs(60),
         most_names: 1000,

@@ -32,14 +32,13 @@ use super::shared::{AttributesChanged, Shared};
 use crate::cache::{Cache, CacheEntry};
 use crate::origin::{Client, DownOrigin};
 use crate::source::{LeftOut, Quota, Sources};
+use crate::util::shared_duration::SharedDuration;
 
 /// Settings of a [`Tree`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct TreeConfig {
     /// How long a listing or a file's version counts as fresh. Default: 10 s.
-    pub ttl: Duration,
-    /// Data connections to one origin. Prefetching leaves some of them free. Default: 16.
-    pub connections: usize,
+    pub ttl: SharedDuration,
     /// Retries of a request that fails while the origin answers others. Default: 3.
     pub retries: u32,
     /// Maximum time that a caller waits for an answer, all attempts together. Default: 2 min.
@@ -74,7 +73,6 @@ impl Tree {
     ) -> Arc<Tree> {
         let TreeConfig {
             ttl,
-            connections,
             retries,
             patience,
             most_names,
@@ -106,12 +104,7 @@ impl Tree {
             shared: Arc::clone(&shared),
             revalidator,
         });
-        let prefetch = ReaddirPrefetch::new(
-            Arc::clone(&shared),
-            Arc::clone(&listings),
-            Arc::clone(&files),
-            connections,
-        );
+        let prefetch = ReaddirPrefetch::new(Arc::clone(&shared), Arc::clone(&listings), Arc::clone(&files));
         let unlisted = Arc::new(UnlistedNames::new(Arc::clone(&shared)));
         Arc::new(Tree {
             sources,
@@ -195,6 +188,22 @@ impl Tree {
         let is_known = |node: &Arc<Node>| is_fixed || node.directory().is_some_and(Directory::is_listed);
         let pinned = names.all_pinned().into_iter().filter(|(_, node)| is_known(node));
         pinned.map(|(at, node)| (names.name(at).to_owned(), node)).collect()
+    }
+
+    /// Most connections to one origin.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.shared.client.max_connections()
+    }
+
+    /// Returns true if the network must not be used.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.shared.client.is_offline()
+    }
+
+    /// Lets listings and attributes count as fresh for this time from now on. What is known counts as stale.
+    pub(crate) fn set_ttl(&self, ttl: Duration) {
+        self.shared.ttl.set(ttl);
+        self.refresh();
     }
 
     /// Looks a name up in memory. `None` if the origin has to be asked.

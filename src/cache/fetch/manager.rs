@@ -217,6 +217,16 @@ impl ChunkManager {
         });
     }
 
+    /// Allows this many concurrent fetches to each origin from now on.
+    pub(crate) fn set_most_connections(self: &Arc<Self>, most: usize) {
+        self.change(|state| state.scheduler.set_most_connections(most));
+    }
+
+    /// Sets whether bodies are slowed down here, so that a slow one says nothing about its server.
+    pub(crate) fn set_throttled(self: &Arc<Self>, is_throttled: bool) {
+        self.change(|state| state.scheduler.set_throttled(is_throttled));
+    }
+
     /// The state of each origin, and the bytes brought so far.
     pub fn status(&self) -> (Vec<OriginStatus>, u64) {
         let state = self.state.lock();

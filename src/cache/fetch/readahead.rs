@@ -58,6 +58,8 @@ pub(crate) struct ReadAhead {
     /// The reader's number, which sets its streams apart from those of other readers.
     reader: u64,
     cursors: Vec<Cursor>,
+    /// Maximum bytes of a window that the cache has room for.
+    room: u64,
     /// Maximum bytes of a window.
     most: u64,
     next_stream: u64,
@@ -72,10 +74,16 @@ impl ReadAhead {
         ReadAhead {
             reader,
             cursors: Vec::new(),
+            room: most.min(MAX_WINDOW),
             most: most.min(MAX_WINDOW),
             next_stream: 1,
             trusted: 0,
         }
+    }
+
+    /// Keeps windows to this many bytes from now on; 0 fetches nothing ahead.
+    pub(crate) fn set_most(&mut self, most: u64) {
+        self.most = most.min(self.room);
     }
 
     /// Records a read and returns the changes of the windows. `size` is the file's, in bytes;

@@ -120,6 +120,17 @@ impl Scheduler {
         self.dispatcher.now = now;
     }
 
+    /// Allows this many concurrent fetches to each origin from now on. Those in flight go on.
+    pub fn set_most_connections(&mut self, most: usize) {
+        self.table.queues.set_most_connections(most);
+        self.dispatcher.dispatch_all(&mut self.table);
+    }
+
+    /// Sets [`Limits::is_throttled`].
+    pub fn set_throttled(&mut self, is_throttled: bool) {
+        self.dispatcher.is_throttled = is_throttled;
+    }
+
     /// Takes the actions since the last call, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.table.actions)

@@ -120,7 +120,7 @@ impl Reader {
         let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
             // A stamp of 0 notices every later eviction: the file begins without any.
-            let window_updates = self.ahead.lock().note(&bytes, size, true, self);
+            let window_updates = self.note_ahead(&bytes, size, true);
             return self.missing(asked, window_updates, Guard::Stamp(0));
         };
         if is_bypass {
@@ -145,8 +145,8 @@ impl Reader {
         }
         let mut is_here = settled.presence.contains_all(&chunks);
         let is_failing = self.cache.versions().disk_health.is_on();
-        let mut window_updates = self.ahead.lock().note(&bytes, size, !is_here, self);
-        if is_failing || !self.cache.is_online {
+        let mut window_updates = self.note_ahead(&bytes, size, !is_here);
+        if is_failing || self.cache.is_offline() {
             window_updates.retain(|update| update.asks().is_none());
         }
         let asks = window_updates.iter().any(|update| update.asks().is_some());
@@ -165,6 +165,13 @@ impl Reader {
         }
         let used = Guard::Used(settled.cached_file.use_chunks(chunks));
         self.missing(asked, window_updates, used)
+    }
+
+    /// Records a read for read-ahead, and returns the changes of the windows.
+    fn note_ahead(&self, bytes: &Range<u64>, size: u64, is_missing: bool) -> Vec<WindowUpdate> {
+        let mut ahead = self.ahead.lock();
+        ahead.set_most(self.cache.read_ahead());
+        ahead.note(bytes, size, is_missing, self)
     }
 
     fn look_in_memory(&self, settled: &Settled, bytes: Range<u64>) -> Look {

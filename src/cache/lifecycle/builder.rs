@@ -19,6 +19,7 @@ use crate::cache::fetch::file_writer;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::Limits;
 use crate::cache::integrity::verifier::Verifier;
+use crate::cache::settings::Settings;
 use crate::cache::sharing::DirLock;
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::cache::storage::disk_health::DiskHealth;
@@ -87,13 +88,12 @@ impl Cache {
     ) -> Result<Arc<Cache>, CacheError> {
         let cache_dir = CacheDir::new(versions);
         let writers = file_writer::start(&cache_dir).map_err(|error| no_thread(&config, &error))?;
-        let is_online = !client.is_offline();
         let idle_files = Arc::<IdleFiles>::default();
         let is_throttled = config.bandwidth.is_some() || client.has_rates();
         let downloader = Arc::new(ChunkDownloader {
             runtime: runtime.clone(),
             client,
-            throttle: Throttle::new(config.bandwidth),
+            throttle: Throttle::new(config.bandwidth.clone()),
             retries: config.retries,
             tiers: config.tiers.clone(),
             cache_dir: Arc::clone(&cache_dir),
@@ -116,7 +116,7 @@ impl Cache {
             folder: config.folder.clone(),
             catalog: Catalog::new(Arc::clone(&cache_dir)),
             cache_dir,
-            is_online,
+            settings: Settings::new(&config),
             chunk_size: config.chunk_size,
             idle_files,
             occupied: OnceLock::new(),
@@ -150,6 +150,7 @@ impl Cache {
     /// Opens the directory that could not be opened at start. Returns true if no further try is
     /// needed.
     pub(in crate::cache) fn swap_in(&self, config: &CacheConfig) -> bool {
+        let config = &self.settings.current(config);
         let disk_health = Arc::clone(&self.versions().disk_health);
         let opened =
             Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&disk_health)));

@@ -46,7 +46,7 @@ impl QuotaConfig {
     }
 
     /// Maximum bytes while there is no disk for it.
-    pub(super) fn size_on_nothing(&self) -> u64 {
+    pub(in crate::cache) fn size_on_nothing(&self) -> u64 {
         self.size.map_or(0, |share| share.of(0))
     }
 

@@ -19,6 +19,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::statvfs::fstatvfs;
@@ -44,7 +45,7 @@ pub struct Quota {
     /// The cache directory, for the free space of its file system. `None` if it can't be opened: nothing is free then.
     pub(super) folder: Option<File>,
     /// Bytes that must stay free on the file system.
-    pub(super) min_free: u64,
+    pub(super) min_free: AtomicU64,
     /// The database and SQLite's files beside it.
     pub(super) index_files: [PathBuf; 3],
     /// Block size of the file system, in bytes: allocations are multiples of it.
@@ -72,7 +73,7 @@ impl Quota {
         let quota = Quota {
             peers: join(folder, size, recorded)?,
             folder: Some(opened),
-            min_free,
+            min_free: AtomicU64::new(min_free),
             index_files: ["index.db", "index.db-wal", "index.db-shm"].map(|name| folder.join(name)),
             block: disk.fragment_size().max(STAT_BLOCK),
             max_age: config.max_age,
@@ -88,7 +89,7 @@ impl Quota {
         Arc::new(Quota {
             peers: Box::new(Alone::new(config.size_on_nothing())),
             folder: None,
-            min_free: u64::MAX,
+            min_free: AtomicU64::new(u64::MAX),
             index_files: Default::default(),
             block: STAT_BLOCK,
             max_age: None,
@@ -104,9 +105,28 @@ impl Quota {
         Arc::new(Quota {
             peers: Box::new(Alone::new(size)),
             folder: File::open("/").ok(),
-            min_free: 0,
+            min_free: AtomicU64::new(0),
             ..quota
         })
+    }
+
+    pub(super) fn min_free(&self) -> u64 {
+        self.min_free.load(Ordering::Relaxed)
+    }
+
+    /// The size that another configuration gives; `None` if the file system can't be asked.
+    pub(super) fn size_of(&self, config: &QuotaConfig) -> Option<u64> {
+        let disk = fstatvfs(self.folder.as_ref()?).ok()?;
+        Some(config.size_on(&disk, self.peers.space().used))
+    }
+
+    /// Takes another configuration over, for this process. What is too much is evicted.
+    pub(super) fn resize(&self, config: &QuotaConfig) {
+        let disk = self.folder.as_ref().and_then(|folder| fstatvfs(folder).ok());
+        let Some(disk) = disk else { return };
+        self.min_free.store(config.min_free_on(&disk), Ordering::Relaxed);
+        self.peers.set_limit(config.size_on(&disk, self.peers.space().used));
+        self.ask();
     }
 
     pub(super) fn measure_index(&self) {
@@ -134,7 +154,7 @@ impl Quota {
         Usage {
             space: self.peers.space(),
             free: self.free(),
-            min_free: self.min_free,
+            min_free: self.min_free(),
         }
     }
 

@@ -104,7 +104,7 @@ impl Quota {
     pub(in crate::cache) fn try_reserve(&self, bytes: u64) -> io::Result<bool> {
         let before = self.peers.space();
         let most = room::most(before.limit);
-        if self.free() < self.min_free.saturating_add(bytes) || !self.peers.try_reserve(bytes, most)? {
+        if self.free() < self.min_free().saturating_add(bytes) || !self.peers.try_reserve(bytes, most)? {
             return Ok(false);
         }
         // Measures the index at intervals: it grows with what is added.

@@ -53,6 +53,12 @@ impl Peers for Alone {
         (page[GROWN], page[LIMIT])
     }
 
+    fn set_limit(&self, limit: u64) {
+        let mut page = self.page.lock();
+        page[limit_of(SLOT)] = limit;
+        page.agree_on_limit(&[SLOT]);
+    }
+
     fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
         Ok(self.page.lock().try_reserve(SLOT, bytes, most))
     }

@@ -291,6 +291,14 @@ impl Peers for Ledger {
         )
     }
 
+    fn set_limit(&self, limit: u64) {
+        // If it can't be written, it is mended with what this process knows.
+        if self.change(|page| page[limit_of(self.slot)] = limit).is_err() {
+            self.state.lock().page[limit_of(self.slot)] = limit;
+        }
+        self.agree_on_limit();
+    }
+
     fn try_reserve(&self, bytes: u64, most: u64) -> io::Result<bool> {
         self.change(|page| page.try_reserve(self.slot, bytes, most))
     }

@@ -21,6 +21,9 @@ pub(crate) trait Peers: fmt::Debug + Send + Sync {
     /// needs no system call: each read of a file asks.
     fn recent(&self, second: u32) -> (u64, u64);
 
+    /// Sets this process's configured size. The smallest of all processes applies.
+    fn set_limit(&self, limit: u64);
+
     /// Counts bytes that are about to be written to data files, if that leaves the total at `most` or below.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ fn flags(text: &str, given: &[&str], source: &str) -> Result<Vec<String>, String
         .no_binary_name(true)
         .try_get_matches_from(typed)
         .expect("what was typed");
-    Ok(file(text)?.flags(&command, &given, &[SourceSpec::of(source).unwrap()]))
+    let (file, sources) = (file(text)?, [SourceSpec::of(source).unwrap()]);
+    let used = file.used(&command, &given, &sources).into_iter();
+    Ok(used.flat_map(|entry| entry.flags.clone()).collect())
 }
 
 /// The mistake in the second line of a file.

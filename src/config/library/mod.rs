@@ -29,6 +29,7 @@ use crate::source::library::{LibraryConfig, MemberConfig};
 pub(crate) use check::{Checked, check_config};
 use fault::{fault, written};
 use member::{Base, same_place_of_several_users};
+pub(super) use options::without_environment;
 use options::{OF_ONE_SOURCE, is_of_sources, source_command};
 
 /// How the name of a library's file ends.
@@ -78,10 +79,20 @@ impl LibraryFile {
     /// # Errors
     /// As for [`Self::load`], but for the values of the sources.
     pub(crate) fn flags(&self, command: &Command) -> Result<Vec<String>, FileError> {
+        let entries = self.entries(command)?;
+        Ok(entries.into_iter().flat_map(|entry| entry.flags).collect())
+    }
+
+    /// The options of the mount in it, as far as they count.
+    ///
+    /// # Errors
+    /// As for [`Self::flags`].
+    pub(super) fn entries(&self, command: &Command) -> Result<Vec<Entry>, FileError> {
         let (mut file, _, faults) = read_library(&self.path, command, &source_command())?;
         self.refuse(faults)?;
         self.set_base(command, &mut file.entries);
-        Ok(file.flags(command, &self.given, &[]))
+        let used = file.used(command, &self.given, &[]);
+        Ok(used.into_iter().cloned().collect())
     }
 
     /// Reads the sources.

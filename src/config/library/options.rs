@@ -124,7 +124,7 @@ pub(super) fn is_of_sources(name: &str) -> bool {
     name == "type" || OF_SOURCES.contains(&name)
 }
 
-pub(super) fn without_environment(command: Command) -> Command {
+pub(in crate::config) fn without_environment(command: Command) -> Command {
     command.mut_args(|arg| arg.env(Resettable::Reset))
 }
 

@@ -145,8 +145,7 @@ impl NetworkArgs {
                 .map(decode)
         };
         if let Some(path) = &self.password_file {
-            let text = read("--password-file", path)?;
-            password = Some(Secret::new(text.lines().next().unwrap_or_default()));
+            password = Some(Secret::new(values::first_line("--password-file", path)?));
         }
         if let Some(command) = &self.password_command {
             let line = command::first_line(command).map_err(NetworkError::Command)?;

@@ -68,6 +68,15 @@ pub(crate) fn cookies(path: &Path) -> Result<CookieFile, NetworkError> {
     })
 }
 
+/// The first line of a file that an option names.
+///
+/// # Errors
+/// If it can't be read.
+pub(crate) fn first_line(option: &'static str, path: &Path) -> Result<String, NetworkError> {
+    let text = read(option, path)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
 /// Reads a file that an option names.
 ///
 /// # Errors

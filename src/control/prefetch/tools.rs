@@ -10,8 +10,4 @@ use crate::vfs::Tree;
 pub(in crate::control) struct Tools {
     pub(in crate::control) tree: Arc<Tree>,
     pub(in crate::control) cache: Arc<Cache>,
-    /// Most connections to one origin.
-    pub(in crate::control) connections: usize,
-    /// Whether the mount never uses the network, so that nothing can be fetched.
-    pub(in crate::control) is_offline: bool,
 }

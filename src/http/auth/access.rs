@@ -33,6 +33,14 @@ pub struct AccessConfig {
 }
 
 impl AccessConfig {
+    /// The file of the token, if it is read from one.
+    pub(crate) fn token_file(&self) -> Option<&Path> {
+        match &self.token {
+            Some(TokenSource::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Returns true if there are credentials for a single server. Those of a netrc file are each for its own host.
     pub(crate) fn is_for_one_server(&self) -> bool {
         self.login.is_some() || self.token.is_some() || !self.headers.is_empty()
@@ -53,8 +61,17 @@ struct HomeOrigin {
     /// True if it is a source's. Otherwise a netrc file names its host, and it receives that login only.
     is_source: bool,
     login: Option<Login>,
+    /// What its URL says of the login.
+    written: Option<Written>,
     /// How the login is sent. Never held over an await.
     scheme: Mutex<Scheme>,
+}
+
+/// User and password of a URL that the user has written.
+#[derive(Clone)]
+struct Written {
+    user: String,
+    password: Option<String>,
 }
 
 /// How a login is sent to an origin.
@@ -96,15 +113,40 @@ impl Access {
         let (user, password) = (decode(url.username()), url.password().map(decode));
         strip(&mut url);
         let Some(origin) = Origin::of(&url) else { return url };
-        let written = (!user.is_empty() || password.is_some()).then(|| self.complete(user, password, &url));
+        let written = (!user.is_empty() || password.is_some()).then_some(Written { user, password });
         let mut homes = self.homes.lock();
         if written.is_some() || !homes.get(&origin).is_some_and(|home| home.is_source) {
-            let login = written
-                .or_else(|| self.config.login.clone())
-                .or_else(|| self.config.netrc.login(url.host_str()?, None));
-            homes.insert(origin, Arc::new(HomeOrigin::new(login, &url, true)));
+            let login = self.login_of(written.clone(), origin.host());
+            let home = HomeOrigin::new(login, written, origin.is_https(), true);
+            homes.insert(origin, Arc::new(home));
         }
         url
+    }
+
+    /// The login for a source at this host.
+    fn login_of(&self, written: Option<Written>, host: &str) -> Option<Login> {
+        let written = written.map(|written| self.complete(written, host));
+        written
+            .or_else(|| self.config.login.clone())
+            .or_else(|| self.config.netrc.login(host, None))
+    }
+
+    /// The same origins with other credentials. An origin whose login is the same keeps what is known of it.
+    pub(crate) fn changed(&self, config: AccessConfig) -> Access {
+        let changed = Access::new(config);
+        let homes = self.homes.lock();
+        let sources = homes.iter().filter(|(_, home)| home.is_source);
+        *changed.homes.lock() = sources
+            .map(|(origin, home)| {
+                let login = changed.login_of(home.written.clone(), origin.host());
+                let home = match login == home.login {
+                    true => Arc::clone(home),
+                    false => Arc::new(HomeOrigin::new(login, home.written.clone(), origin.is_https(), true)),
+                };
+                (origin.clone(), home)
+            })
+            .collect();
+        changed
     }
 
     /// Binds the login of a netrc entry for a login host: a host that the entry names, no source has, and a server's
@@ -120,16 +162,16 @@ impl Access {
         if homes.len() >= MOST_ORIGINS || sources.any(is_refused) {
             return None;
         }
-        let home = Arc::new(HomeOrigin::new(Some(login), url, false));
+        let home = Arc::new(HomeOrigin::new(Some(login), None, origin.is_https(), false));
         homes.insert(origin, Arc::clone(&home));
         Some(home)
     }
 
     /// The login that a URL names; if it has no password, with the known one for its user.
-    fn complete(&self, user: String, password: Option<String>, url: &Url) -> Login {
+    fn complete(&self, Written { user, password }: Written, host: &str) -> Login {
         let elsewhere = || {
             let by_option = self.config.login.clone().filter(|login| login.user == user);
-            by_option.or_else(|| self.config.netrc.login(url.host_str()?, Some(&user)))
+            by_option.or_else(|| self.config.netrc.login(host, Some(&user)))
         };
         match password {
             Some(password) => Login {
@@ -253,13 +295,14 @@ impl Access {
 }
 
 impl HomeOrigin {
-    fn new(login: Option<Login>, url: &Url, is_source: bool) -> HomeOrigin {
+    fn new(login: Option<Login>, written: Option<Written>, is_https: bool, is_source: bool) -> HomeOrigin {
         HomeOrigin {
             is_source,
             login,
-            scheme: Mutex::new(match url.scheme() {
-                "https" => Scheme::Basic,
-                _ => Scheme::Unasked,
+            written,
+            scheme: Mutex::new(match is_https {
+                true => Scheme::Basic,
+                false => Scheme::Unasked,
             }),
         }
     }

@@ -74,6 +74,11 @@ impl Netrc {
         self.entries.iter().find(|entry| entry.is_for(host)).map(Entry::login)
     }
 
+    /// The file, if it was read from one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// The file, if it names other hosts.
     pub(super) fn path_if_for_others(&self, host: &str) -> Option<&Path> {
         let is_other = |entry: &Entry| entry.host.is_some() && !entry.is_for(host);

@@ -10,11 +10,11 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::exchange::Response;
 use crate::http::{HttpError, HttpErrorKind, Origin, RedactedUrl, error::classify};
-use crate::origin::throttle::Throttle;
+use crate::origin::throttle::{Throttle, Turn};
 
 /// Time without data in the middle of a body after which the connection is suspected first: the missing bytes are
 /// requested on a new one. A second stall at the same offset counts as the server's, and lasts until the timeout.
@@ -45,8 +45,8 @@ pub struct Body {
     url: RedactedUrl,
     /// The rate of the source, if it has one of its own.
     throttle: Option<Arc<Throttle>>,
-    /// When the next bytes may be read.
-    due_at: Option<Instant>,
+    /// The turn at which the next bytes may be read.
+    turn: Option<Turn>,
 }
 
 impl fmt::Debug for Body {
@@ -78,7 +78,7 @@ impl Body {
             trusted_for: 0,
             url,
             throttle: None,
-            due_at: None,
+            turn: None,
         }
     }
 
@@ -155,9 +155,9 @@ impl Body {
             return Ok(Some(piece));
         }
         // Before the read, because the bytes of a read must not be lost when the caller gives up.
-        if let Some(due_at) = self.due_at {
-            sleep_until(due_at).await;
-            self.due_at = None;
+        if let (Some(throttle), Some(turn)) = (&self.throttle, self.turn) {
+            throttle.wait(turn).await;
+            self.turn = None;
         }
         loop {
             let piece = match self.read().await {
@@ -183,7 +183,7 @@ impl Body {
             }
             if !piece.is_empty() {
                 self.trusted_for = self.trusted_for.saturating_sub(piece.len() as u64);
-                self.due_at = self
+                self.turn = self
                     .throttle
                     .as_ref()
                     .and_then(|throttle| throttle.reserve(piece.len()));

@@ -67,7 +67,7 @@ impl Transport {
             route.leads_to(short).await;
         }
         let mut first = self.follow(site, class, route, request.clone(), tried).await;
-        if !has_failed(&first) || self.config.offline {
+        if !has_failed(&first) || self.is_offline() {
             return first;
         }
         // Finished first, because its connection may be the only one.
@@ -169,7 +169,7 @@ impl Transport {
     ) -> Result<HttpResponse, HttpError> {
         let mut url = asked.clone();
         strip(&mut url);
-        if self.config.offline {
+        if self.is_offline() {
             let (kind, url) = (HttpErrorKind::Offline, redact(&url));
             return Err(HttpError { kind, url });
         }

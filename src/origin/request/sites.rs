@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use url::Url;
 
 use crate::http::{
-    CookieJar, HttpConfig, Origin, SetupError, SiteConfig, auth::Access, connect::setup::Connections, tag::untagged,
+    AccessConfig, CookieJar, HttpConfig, Origin, SetupError, SiteConfig, auth::Access, connect::setup::Connections,
+    tag::untagged,
 };
 use crate::origin::throttle::Throttle;
 
@@ -21,7 +22,7 @@ pub(crate) struct Site {
     pub(crate) access: Access,
     pub(crate) connections: Arc<Connections>,
     /// Sessions are those of a login, so each source has its own.
-    pub(crate) cookies: CookieJar,
+    pub(crate) cookies: Arc<CookieJar>,
     /// The rate of the source.
     pub(crate) throttle: Option<Arc<Throttle>>,
     /// The source's URL as the user has written it; `None` for the mount.
@@ -31,7 +32,7 @@ pub(crate) struct Site {
 }
 
 /// A URL of a source or a mirror.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Place {
     origin: Origin,
     path: String,
@@ -59,17 +60,34 @@ impl Site {
         let places = source.iter().map(|url| (url, false)).chain(mirrors);
         Ok(Site {
             access: Access::new(config.access.clone()),
-            cookies: CookieJar::new(&config.cookies),
+            cookies: Arc::new(CookieJar::new(&config.cookies)),
             places: Mutex::new(
                 places
                     .filter_map(|(url, is_mirror)| Place::of(url, is_mirror))
                     .collect(),
             ),
-            throttle: config.bwlimit.map(|rate| Arc::new(Throttle::new(Some(rate)))),
+            throttle: config.bwlimit.clone().map(|limit| Arc::new(Throttle::new(Some(limit)))),
             connections,
             source,
             config,
         })
+    }
+
+    /// The same with other connections and credentials. Sessions and connections stay.
+    fn changed(&self, max_connections: usize, access: AccessConfig) -> Site {
+        Site {
+            access: self.access.changed(access.clone()),
+            connections: Arc::clone(&self.connections),
+            cookies: Arc::clone(&self.cookies),
+            throttle: self.throttle.clone(),
+            source: self.source.clone(),
+            places: Mutex::new(self.places.lock().clone()),
+            config: HttpConfig {
+                max_connections,
+                access,
+                ..self.config.clone()
+            },
+        }
     }
 
     /// The length of the longest place that the URL is below.
@@ -146,6 +164,19 @@ impl Sites {
         })
     }
 
+    /// The same with other connections and credentials of the mount.
+    pub(super) fn with_own(&self, max_connections: usize, access: AccessConfig) -> Sites {
+        Sites {
+            own: Arc::new(self.own.changed(max_connections, access)),
+            of_sources: self.of_sources.clone(),
+        }
+    }
+
+    /// The settings of the mount.
+    pub(crate) fn own(&self) -> &Site {
+        &self.own
+    }
+
     /// The settings for a request for this URL.
     pub(crate) fn of(&self, url: &Url) -> Arc<Site> {
         if self.of_sources.is_empty() {
@@ -213,7 +244,7 @@ impl Sites {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{AccessConfig, Login, Secret};
+    use crate::http::{Login, Secret};
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()

@@ -5,7 +5,10 @@
 
 use std::{
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -28,7 +31,7 @@ use super::{
 };
 use crate::{
     http::{
-        HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, SiteConfig,
+        AccessConfig, HttpConfig, HttpError, HttpErrorKind, Origin, SetupError, SiteConfig,
         auth::SentCredentials,
         error::{classify, ended_unanswered, is_no_http, refuses_http1},
         is_local, redact,
@@ -123,6 +126,8 @@ impl HttpResponse {
 /// Sends single requests, and holds what they need to know of origins.
 pub(crate) struct Transport {
     pub(crate) config: HttpConfig,
+    /// True if the network must not be used.
+    offline: AtomicBool,
     /// Replaced as a whole. Locked for the moment of a look-up.
     sites: Arc<RwLock<Arc<Sites>>>,
     pub(crate) limits: PerOrigin<ConnectionLimit>,
@@ -148,6 +153,7 @@ impl Transport {
         Ok(Transport {
             sites,
             limits: PerOrigin::new(limit),
+            offline: AtomicBool::new(config.offline),
             config,
             redirects: Redirects::default(),
             healths: PerOrigin::new(Health::new),
@@ -172,12 +178,33 @@ impl Transport {
     /// # Errors
     /// If a file that a configuration names can't be used. Then nothing has changed.
     pub(crate) fn replace_sites(&self, sources: Vec<SiteConfig>) -> Result<(), SetupError> {
-        let sites = Arc::new(self.sites().with(sources)?);
+        let sites = self.sites().with(sources)?;
+        self.use_sites(sites);
+        Ok(())
+    }
+
+    /// Changes the number of connections and the credentials of the mount, for requests from now on.
+    pub(crate) fn change_own(&self, max_connections: usize, access: AccessConfig) {
+        let sites = self.sites().with_own(max_connections, access);
+        self.use_sites(sites);
+    }
+
+    fn use_sites(&self, sites: Sites) {
+        let sites = Arc::new(sites);
         *self.sites.write() = Arc::clone(&sites);
         for limit in self.limits.all() {
             limit.set_most(sites.most_connections(limit.origin()));
         }
-        Ok(())
+    }
+
+    /// Returns true if the network must not be used.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Relaxed)
+    }
+
+    /// Forbids the use of the network, or allows it. Requests under way go on.
+    pub(crate) fn set_offline(&self, is_offline: bool) {
+        self.offline.store(is_offline, Ordering::Relaxed);
     }
 
     /// The body of a response, of which so many bytes are due.

@@ -100,7 +100,7 @@ impl DocumentSource {
         let state = self.state(document);
         let _one_at_a_time = state.loading.lock().await;
         let known = state.loaded.lock().clone();
-        if let Some(known) = known.as_ref().filter(|known| known.is_fresh(self.config.ttl)) {
+        if let Some(known) = known.as_ref().filter(|known| known.is_fresh(self.config.ttl.get())) {
             return Ok(Arc::clone(&known.tree));
         }
         let at = Instant::now();
@@ -131,7 +131,7 @@ impl DocumentSource {
             return Ok(false);
         }
         let said = state.unchanged.lock().clone();
-        if said.is_some_and(|(said, at)| said == *validator && at.elapsed() < self.config.ttl) {
+        if said.is_some_and(|(said, at)| said == *validator && at.elapsed() < self.config.ttl.get()) {
             return Ok(true);
         }
         let at = Instant::now();
@@ -397,7 +397,9 @@ impl Source for DocumentSource {
         let (document, place) = address::split(self.format.kind, directory)?;
         let state = self.state(&document);
         let loaded = state.loaded.lock();
-        let loaded = loaded.as_ref().filter(|loaded| loaded.is_fresh(self.config.ttl))?;
+        let loaded = loaded
+            .as_ref()
+            .filter(|loaded| loaded.is_fresh(self.config.ttl.get()))?;
         let listing = loaded.tree.listing(&place).cloned();
         Some(listing.ok_or_else(|| SourceError::not_found(directory)))
     }

@@ -306,7 +306,7 @@ impl Member {
 
     /// How long a listing of the directory counts as fresh.
     pub(super) fn fresh_for(&self, directory: &Url) -> Duration {
-        let ttl = self.config.settings.ttl;
+        let ttl = self.config.settings.ttl.get();
         self.opened_source()
             .map_or(ttl, |source| source.fresh_for(directory, ttl))
     }

@@ -236,7 +236,10 @@ impl Source for Library {
         let plan = self.plan();
         if let Some(path) = plan.path_of(directory) {
             let members = plan.members.iter().filter(|member| path.starts_with(&member.place));
-            return members.map(|member| member.config.settings.ttl).min().unwrap_or(ttl);
+            return members
+                .map(|member| member.config.settings.ttl.get())
+                .min()
+                .unwrap_or(ttl);
         }
         self.member_of(directory)
             .map_or(ttl, |(member, own)| member.fresh_for(&own))

@@ -124,7 +124,7 @@ impl Files {
         match node.file() {
             None => Some(Err(TreeError::IsADirectory)),
             Some(file) if file.is_changed() => Some(Err(TreeError::Changed)),
-            Some(file) => file.open_entry(self.shared.ttl).map(Ok),
+            Some(file) => file.open_entry(self.shared.ttl.get()).map(Ok),
         }
     }
 
@@ -175,7 +175,7 @@ impl Files {
         urgency: Urgency,
     ) -> Result<Option<Held>, TreeError> {
         let (url, revalidator) = (&file.url(), &self.revalidator);
-        if let Some(known) = file.freshly_known(self.shared.ttl) {
+        if let Some(known) = file.freshly_known(self.shared.ttl.get()) {
             return Ok(Some(revalidator.held(url, known).await?));
         }
         let (open, shown) = (file.live_entry(), file.shown());

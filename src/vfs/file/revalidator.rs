@@ -34,7 +34,7 @@ impl Revalidator {
             return None;
         };
         let parent = self.shared.nodes.get(node.parent())?;
-        let (names, at) = parent.directory()?.answered_within(self.shared.ttl)?;
+        let (names, at) = parent.directory()?.answered_within(self.shared.ttl.get())?;
         let (entries, position) = (names.listed.entries(), names.position(node.ino)?);
         let is_it = entries.tag(position) == Some(EntityTag::of(tag)?)
             && entries.kind(position) == EntryKind::File(ListedSize::Exact(version.size));

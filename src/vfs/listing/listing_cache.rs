@@ -91,7 +91,7 @@ impl ListingCache {
         }
         drop(state);
         match &directory.url {
-            Some(url) if !is_by_mirror => directory.note_answer(directory.source.fresh_for(url, self.shared.ttl)),
+            Some(url) if !is_by_mirror => directory.note_answer(directory.source.fresh_for(url, self.shared.ttl.get())),
             _ => self.retry_soon(directory),
         }
         Some(names)
@@ -113,13 +113,13 @@ impl ListingCache {
         state.is_stored = false;
         state.whole_at.get_or_insert_with(Instant::now);
         drop(state);
-        directory.note_answer(directory.source.fresh_for(url, self.shared.ttl));
+        directory.note_answer(directory.source.fresh_for(url, self.shared.ttl.get()));
         self.shared.cache.catalog().note_shown(url);
     }
 
     /// Treats the names as fresh for a short time, because the source itself could not be asked.
     pub(super) fn retry_soon(&self, directory: &Directory) {
-        directory.set_fresh_for(self.shared.ttl.min(PAUSE_AFTER_FAILURE));
+        directory.set_fresh_for(self.shared.ttl.get().min(PAUSE_AFTER_FAILURE));
     }
 
     /// Removes what can't be shown, and logs once and counts what a listing leaves out.

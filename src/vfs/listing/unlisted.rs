@@ -117,7 +117,9 @@ impl UnlistedNames {
     ) -> Option<Result<Arc<Node>, TreeError>> {
         match directory.state.read().unlisted.get(name) {
             Some(CachedLookup { node: None, at }) if at.elapsed() < ABSENT => return Some(Err(TreeError::NotFound)),
-            Some(CachedLookup { node: Some(node), at }) if at.elapsed() < self.shared.ttl && !node.is_changed() => {
+            Some(CachedLookup { node: Some(node), at })
+                if at.elapsed() < self.shared.ttl.get() && !node.is_changed() =>
+            {
                 return Some(Ok(Arc::clone(node)));
             }
             _ => {}
@@ -183,7 +185,7 @@ impl UnlistedNames {
     pub(super) async fn look_up_ahead(self: &Arc<Self>, parent: &Arc<Node>, name: &OsStr) -> Option<Arc<Node>> {
         let directory = parent.directory()?;
         if let Some(CachedLookup { node: Some(node), at }) = directory.state.read().unlisted.get(name)
-            && at.elapsed() < self.shared.ttl
+            && at.elapsed() < self.shared.ttl.get()
         {
             return Some(Arc::clone(node));
         }

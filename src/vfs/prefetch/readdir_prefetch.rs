@@ -32,26 +32,23 @@ pub(in crate::vfs) struct ReaddirPrefetch {
     directory_walks: Mutex<DirectoryWalks>,
     /// Locked for the moment of a decision.
     file_walks: Mutex<FileWalks>,
-    /// Most small files that are prefetched ahead of a walk.
-    files_ahead: usize,
 }
 
 impl ReaddirPrefetch {
-    /// Prefetches over as many of an origin's `connections` as reads can spare.
-    pub(in crate::vfs) fn new(
-        shared: Arc<Shared>,
-        listings: Arc<Listings>,
-        files: Arc<Files>,
-        connections: usize,
-    ) -> ReaddirPrefetch {
+    /// Prefetches over as many of an origin's connections as reads can spare.
+    pub(in crate::vfs) fn new(shared: Arc<Shared>, listings: Arc<Listings>, files: Arc<Files>) -> ReaddirPrefetch {
         ReaddirPrefetch {
             shared,
             listings,
             files,
             directory_walks: Mutex::default(),
             file_walks: Mutex::default(),
-            files_ahead: (connections * FILES_AHEAD_PER_FOUR / 4).max(1),
         }
+    }
+
+    /// Most small files that are prefetched ahead of a walk.
+    fn files_ahead(&self) -> usize {
+        (self.shared.client.max_connections() * FILES_AHEAD_PER_FOUR / 4).max(1)
     }
 
     /// Notes that a program opens a directory. Starts prefetches of the listings that a walk needs next.
@@ -166,7 +163,7 @@ impl ReaddirPrefetch {
         let step = self
             .file_walks
             .lock()
-            .step(parent.ino, node.ino, &names, self.files_ahead)?;
+            .step(parent.ino, node.ino, &names, self.files_ahead())?;
         for entry in step.drop {
             self.shared.cache.manager().end_read_ahead(entry.id);
         }

@@ -247,6 +247,8 @@ impl Cursor {
         has_taken_over: bool,
         conditions: &impl Conditions,
     ) -> Option<Step> {
+        // It may be less than before.
+        self.window = self.window.min(most);
         let is_begun_on_trust = self.window == 0 && self.is_trusted && !self.is_proven;
         if is_begun_on_trust {
             self.window = TRUSTED_WINDOW.min(most);

@@ -51,6 +51,11 @@ pub(super) struct Rank {
 }
 
 impl OriginState {
+    /// Allows this many concurrent fetches from now on.
+    pub(super) fn set_most_connections(&mut self, most: usize) {
+        self.most_connections = most;
+    }
+
     /// An origin that gets at most this many connections.
     pub(super) fn new(most_connections: usize) -> OriginState {
         OriginState {

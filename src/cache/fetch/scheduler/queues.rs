@@ -55,6 +55,14 @@ impl EntryQueues {
         }
     }
 
+    /// Allows this many concurrent fetches to each origin from now on.
+    pub(super) fn set_most_connections(&mut self, most: usize) {
+        self.most_connections = most;
+        for number in 0..self.origins.len() {
+            self.change(OriginNumber(number), |at| at.set_most_connections(most));
+        }
+    }
+
     /// The number of an origin; a new one gets the next number.
     pub(super) fn number(&mut self, origin: &Origin) -> OriginNumber {
         if let Some(&number) = self.numbers.get(origin) {
