@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 
 /// Polls the list of jobs until `is_so`; jobs have no event to wait for.
 #[track_caller]
-fn wait_until_jobs(mount: &Mount, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+pub fn wait_until_jobs(mount: &Mount, what: &str, is_so: impl Fn(&str) -> bool) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let shown = prefetch(&["--list"], &[mount.root()]).succeeded().out;
@@ -84,7 +84,7 @@ fn job_waits_while_the_mount_is_offline() {
     // A new request is recorded, too.
     prefetch(&["--background"], &[mount.path("dir/a")]).succeeded();
     let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("waiting: ").count() == 2);
-    assert!(shown.contains("/large: this mount is offline (--offline)"), "{shown}");
+    assert!(shown.contains("/large: this mount is offline"), "{shown}");
     mount.unmount();
     assert_eq!(origin.log().mark(), mark, "nobody was asked");
 

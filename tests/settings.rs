@@ -12,6 +12,8 @@ use crate::common::files::{self, errno_of, sha256, sha256_of};
 use crate::common::process::{Ran, assert_refuses};
 use crate::common::{Mount, fetchfs, run, temporary_directory, wait_until};
 use crate::origin::{Content, Fault, Gate, Origin};
+use crate::prefetch_jobs::wait_until_jobs;
+use crate::prefetching::{prefetch, wait_until_no_job_is_left};
 
 const MIB: u64 = 1 << 20;
 
@@ -182,8 +184,11 @@ fn offline_and_back() {
     assert_eq!(errno_of(fs::read(mount.path("b"))), libc::ENETUNREACH);
     files::drop_pages(&mount.path("a"));
     sha256(&mount.path("a"));
+    prefetch(&["--background"], &[mount.path("b")]).succeeded();
+    wait_until_jobs(&mount, "it waits", |shown| shown.contains("this mount is offline"));
     assert_eq!(origin.log().mark(), mark, "nothing is asked");
     set(&mount, &["offline=false"]).succeeded();
+    wait_until_no_job_is_left(&mount);
     assert_eq!(fs::read(mount.path("b")).expect("to read").len(), 1000);
 }
 

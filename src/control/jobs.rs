@@ -5,7 +5,8 @@
 //! - Of several mounts over one cache, one runs a job. Cancelling it at any of them ends it.
 //! - Failures are retried after a growing pause. Permanent failures, such as a 404 or an invalid request, are logged,
 //!   and the job ends without them.
-//! - What this mount can't do as mounted (`--offline`, too small a cache) stays for the next mount.
+//! - What this mount can't do as mounted (too small a cache) stays for the next mount.
+//! - While the mount is offline, jobs wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -193,14 +194,7 @@ impl Jobs {
             path: wanted.paths.first().cloned().unwrap_or_default(),
             reason: reason.to_owned(),
         };
-        while self.tools.tree.is_offline() {
-            self.wait_for(
-                number,
-                waits("this mount is offline; it continues with `fetchfs set MOUNTPOINT offline=false`"),
-            );
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        self.note(number, |job| job.waits_for = None);
+        self.until_online(number, &wanted).await;
         let taken = waits("another mount of the same cache fetches it");
         let Some(turn) = self.turn(number, &key, taken).await else {
             log::info!(event = events::JOB_GONE; "prefetch job {number} was finished or cancelled by another mount");
@@ -214,6 +208,24 @@ impl Jobs {
                 self.remove(number);
             }
         }
+    }
+
+    /// Returns when the mount may use the network.
+    async fn until_online(&self, number: u64, wanted: &Wanted) {
+        if !self.tools.tree.is_offline() {
+            return;
+        }
+        let why = Failure {
+            path: wanted.paths.first().cloned().unwrap_or_default(),
+            reason: "this mount is offline; it continues after `fetchfs set MOUNTPOINT offline=false`, or in the next \
+                     mount"
+                .to_owned(),
+        };
+        self.wait_for(number, why);
+        while self.tools.tree.is_offline() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        self.note(number, |job| job.waits_for = None);
     }
 
     /// Returns when the record of a job is gone: it was cancelled by another mount that waits for it.
@@ -251,8 +263,12 @@ impl Jobs {
                 first.error
             );
             self.wait_for(number, first.told());
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            if self.tools.tree.is_offline() {
+                self.until_online(number, &wanted).await;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             tally = Arc::new(Tally::default());
             self.note(number, |job| {
                 job.waits_for = None;

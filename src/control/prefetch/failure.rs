@@ -77,7 +77,6 @@ impl FetchError {
     pub(in crate::control) fn again(&self) -> Again {
         let of_source = |kind| match kind {
             SourceErrorKind::NotFound => Again::Never,
-            SourceErrorKind::Offline => Again::NextMount,
             _ => Again::Later,
         };
         match self {
