@@ -86,8 +86,8 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
         sections.push(this_machine(&cache_dir, matches.get_flag("unshared_cache")));
         sections.extend(mounted::all()?);
     } else {
-        let (args, library) = understand(matches, typed, program)?;
-        let config = config::resolve(args, library)?;
+        let (args, options) = understand(matches, typed, program)?;
+        let config = config::resolve(args, options.sources.library().cloned())?;
         sections.push(this_machine(&config.engine.cache_dir, config.engine.unshared_cache));
         sections.extend(servers::all(&config)?);
     }

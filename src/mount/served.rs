@@ -245,9 +245,11 @@ impl Prepared {
             &engine,
             &run_file,
             &tree,
-            kinds,
-            library.zip(reload),
-            settings,
+            Controlled {
+                kinds,
+                library: library.zip(reload),
+                settings,
+            },
         );
         Ok(Served {
             run_file,
@@ -343,6 +345,13 @@ fn start_session(
     })
 }
 
+/// What the control socket shows and changes besides the tree and the cache.
+struct Controlled {
+    kinds: Vec<&'static str>,
+    library: Option<(Arc<Library>, Arc<Reload>)>,
+    settings: Arc<Settings>,
+}
+
 /// Starts the control socket. The mount works without it.
 fn start_control(
     config: &MountConfig,
@@ -350,9 +359,11 @@ fn start_control(
     engine: &Arc<Engine>,
     run_file: &Arc<RunFile>,
     tree: &Arc<Tree>,
-    kinds: Vec<&'static str>,
-    library: Option<(Arc<Library>, Arc<Reload>)>,
-    settings: Arc<Settings>,
+    Controlled {
+        kinds,
+        library,
+        settings,
+    }: Controlled,
 ) -> ControlSocket {
     let about = About {
         source: config.source_name.clone(),

@@ -34,7 +34,7 @@ pub(super) fn all(config: &MountConfig) -> anyhow::Result<Vec<Section>> {
         let client = Client::new(config.engine.http.clone())?;
         let source_config = SourceConfig {
             listings: config.listings,
-            ttl: config.attr_ttl,
+            ttl: config.attr_ttl.into(),
             metalink_locations: config.metalink_locations.clone(),
             s3: config.s3.clone(),
         };
