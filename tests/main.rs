@@ -45,6 +45,7 @@ mod offline;
 mod origin;
 mod origin_server;
 mod outages;
+mod partial_listings;
 mod passthrough;
 mod pins;
 mod prefetch_jobs;

@@ -37,7 +37,7 @@ use crate::cache::{Cache, ReadAt, Sequential};
 use crate::source::{NAME_MAX, Quota};
 use crate::util::panic_guard::contained;
 use crate::util::shared_duration::SharedDuration;
-use crate::vfs::{Node, Snapshot, Tree, TreeError};
+use crate::vfs::{DirectoryNames, Node, Tree, TreeError};
 
 /// Most requests that the kernel may have in flight in the background: read-ahead of page-cached files. With 64 or
 /// more, 40 stalled readers of one file no longer delay those of another.
@@ -136,22 +136,33 @@ impl FetchFs {
         let Some(open) = self.directories.get(handle) else {
             return answer(&self.shared, Err(Errno::EBADF));
         };
-        if !open.rewinds(offset) {
-            return answer(&self.shared, Ok(&open));
-        }
         let (shared, node) = (Arc::clone(&self.shared), Arc::clone(&open.node));
-        let finish = move |shared: &Shared, listed: Result<Arc<Snapshot>, TreeError>| match listed {
-            Ok(snapshot) => {
-                open.renew(snapshot);
+        if !open.rewinds(offset) {
+            let Some((names, position)) = open.awaits(offset) else {
+                return answer(&self.shared, Ok(&open));
+            };
+            self.runtime.spawn(async move {
+                let ready = async {
+                    names.ready(position).await;
+                    Ok(())
+                };
+                let ready = shared.unless_ended(requester, ready).await;
+                answer(&shared, ready.map(|()| &*open).map_err(|error| complain(&error)));
+            });
+            return;
+        }
+        let finish = move |shared: &Shared, listed: Result<DirectoryNames, TreeError>| match listed {
+            Ok(names) => {
+                open.renew(names);
                 answer(shared, Ok(&open));
             }
             Err(error) => answer(shared, Err(complain(&error))),
         };
         if let Some(listed) = node.list_now() {
-            return finish(&shared, listed);
+            return finish(&shared, listed.map(DirectoryNames::Known));
         }
         self.runtime.spawn(async move {
-            let listed = shared.unless_ended(requester, shared.tree.list(&node)).await;
+            let listed = shared.unless_ended(requester, shared.tree.open_directory(&node)).await;
             finish(&shared, listed);
         });
     }
@@ -349,19 +360,19 @@ impl Filesystem for FetchFs {
             };
             self.shared.tree.note_directory_opened(&node);
             let directories = Arc::clone(&self.directories);
-            let answer = move |reply: ReplyOpen, node, listed: Result<Arc<Snapshot>, TreeError>| match listed {
-                Ok(snapshot) => {
-                    let open = OpenDirectory::new(node, snapshot);
+            let answer = move |reply: ReplyOpen, node, listed: Result<DirectoryNames, TreeError>| match listed {
+                Ok(names) => {
+                    let open = OpenDirectory::new(node, names);
                     reply.opened(directories.insert(open), FopenFlags::empty());
                 }
                 Err(error) => reply.error(complain(&error)),
             };
             if let Some(listed) = node.list_now() {
-                return answer(reply, node, listed);
+                return answer(reply, node, listed.map(DirectoryNames::Known));
             }
             let (shared, requester) = (Arc::clone(&self.shared), Requester::of(request));
             self.runtime.spawn(async move {
-                let listed = shared.unless_ended(requester, shared.tree.list(&node)).await;
+                let listed = shared.unless_ended(requester, shared.tree.open_directory(&node)).await;
                 answer(reply, node, listed);
             });
         });
@@ -371,11 +382,14 @@ impl Filesystem for FetchFs {
         contained("readdir", || {
             self.read_directory(Requester::of(request), handle, offset, move |shared, open| match open {
                 Ok(open) => {
-                    open.read_from(&shared.tree, offset, |place, next| {
+                    let read = open.read_from(&shared.tree, offset, |place, next| {
                         let (ino, is_directory) = place.number();
                         reply.add(INodeNo(ino), next, file_type(is_directory), place.name())
                     });
-                    reply.ok();
+                    match read {
+                        Ok(()) => reply.ok(),
+                        Err(error) => reply.error(complain(&error)),
+                    }
                 }
                 Err(errno) => reply.error(errno),
             });
@@ -393,7 +407,7 @@ impl Filesystem for FetchFs {
         contained("readdirplus", || {
             self.read_directory(Requester::of(request), handle, offset, move |shared, open| match open {
                 Ok(open) => {
-                    open.read_from(&shared.tree, offset, |place, next| {
+                    let read = open.read_from(&shared.tree, offset, |place, next| {
                         let node = place.node(&shared.tree);
                         let attributes = node.attributes();
                         let (ino, ttl) = (INodeNo(attributes.ino), shared.ttl_of(&attributes));
@@ -405,7 +419,10 @@ impl Filesystem for FetchFs {
                         }
                         is_full
                     });
-                    reply.ok();
+                    match read {
+                        Ok(()) => reply.ok(),
+                        Err(error) => reply.error(complain(&error)),
+                    }
                 }
                 Err(errno) => reply.error(errno),
             });

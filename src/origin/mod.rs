@@ -33,7 +33,7 @@ pub(crate) use checksum_file::{hash_in, is_of_a_release, names_for};
 pub use client::Client;
 pub(crate) use client::answers::{Metadata, RangeAnswer};
 pub(crate) use client::as_directory;
-pub(crate) use client::document::{Document, DocumentRequest};
+pub(crate) use client::document::{Document, DocumentRequest, IncomingDocument};
 pub(crate) use content::ChecksumFilesBeside;
 pub use content::{Content, ListedSize};
 pub(crate) use failures::failure_attribution::{FailureAttribution, FailureEvidence};

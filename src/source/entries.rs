@@ -206,6 +206,34 @@ impl Entries {
         true
     }
 
+    /// Appends the entry at this position of other entries. Returns false if there is no room for it, or if the others are those of
+    /// another directory.
+    #[must_use]
+    pub(super) fn push_copy(&mut self, other: &Entries, position: usize) -> bool {
+        let (Ok(at), Ok(here)) = (u32::try_from(self.texts.len()), u32::try_from(self.packed.len())) else {
+            return false;
+        };
+        if self.base != other.base {
+            return false;
+        }
+        let packed = other.packed[position];
+        let from = packed.at as usize;
+        let mut to = from + packed.name_len();
+        if packed.link() != Link::Derived {
+            to += LINK_LEN + other.link(position).0.len();
+        }
+        self.texts.extend_from_slice(&other.texts[from..to]);
+        self.packed.push(Packed { at, ..packed });
+        // `push` admits no more entries than a u32 can count.
+        let there = position as u32;
+        if let Some(&nanoseconds) = other.nanoseconds.get(&there) {
+            self.nanoseconds.insert(here, nanoseconds);
+        }
+        self.set_published(here as usize, other.published.get(&there).cloned());
+        self.set_tag(here as usize, other.tag(position));
+        true
+    }
+
     /// Stores a name and, if it can't be derived, its link. `None` if there is no room.
     fn write(&mut self, name: &Name, kind: EntryKind, url: &str) -> Option<(u32, Link)> {
         let rest = url.strip_prefix(&*self.base);

@@ -32,6 +32,7 @@ mod local_directory;
 mod m3u;
 mod metalink;
 mod name_index;
+mod receiving;
 pub(crate) mod registry;
 pub mod s3;
 mod segment;
@@ -59,6 +60,7 @@ pub(crate) use entries::{seconds, time};
 pub(crate) use error::{SourceError, SourceErrorKind};
 pub(crate) use file::SingleFile;
 pub(crate) use library::{LIBRARY, Library};
+pub(crate) use receiving::NameSink;
 pub(crate) use registry::{Opened, SourceSpec, Sources};
 use s3::S3Config;
 pub(crate) use web_index::INDEX;
@@ -155,6 +157,20 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// If the origin is unreachable, refuses, or responds with something else than a listing.
     /// [`SourceErrorKind::NotFound`] only if it says that the directory is gone.
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>>;
+
+    /// [`Self::list`], and passes names on before the listing is complete, if it is long and names are certain by then. A kind
+    /// whose names are not certain before the end lists.
+    ///
+    /// # Errors
+    /// As for [`Self::list`]. Names that were passed on do not count then.
+    fn list_early<'a>(
+        &'a self,
+        directory: &'a Url,
+        there: &'a Url,
+        _names: &'a Arc<dyn NameSink>,
+    ) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        self.list(directory, there)
+    }
 
     /// [`Self::list`] at the directory's own URL, unless the server says that its listing is still the one with the
     /// validator `known`: then `None`. A kind without validators lists.

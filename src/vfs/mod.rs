@@ -44,7 +44,7 @@ pub(crate) use listing::stored::StoredListings;
 pub(crate) use nodes::attributes::Attributes;
 pub(crate) use nodes::changes::Changes;
 pub(crate) use nodes::ino::Ino;
-pub(crate) use nodes::node::{Node, Snapshot};
+pub(crate) use nodes::node::{DirectoryNames, Node, Position, Snapshot};
 pub(crate) use root::top::{Naming, Top, TopError};
 pub(crate) use tree::{Tree, TreeConfig};
 

@@ -21,7 +21,7 @@ use super::listing::unlisted::UnlistedNames;
 use super::nodes::changes::Changes;
 use super::nodes::dates::{Clock, Clocks};
 use super::nodes::ino::{Ino, NOWHERE, ROOT};
-use super::nodes::node::{Directory, Node, Snapshot};
+use super::nodes::node::{Directory, DirectoryNames, Node, Snapshot};
 use super::nodes::remote_file::RemoteFile;
 use super::nodes::store::NodeStore;
 use super::prefetch::readdir_prefetch::ReaddirPrefetch;
@@ -211,7 +211,10 @@ impl Tree {
         let Some(directory) = parent.directory() else {
             return Some(Err(TreeError::NotADirectory));
         };
-        let names = directory.fresh()?;
+        let Some(names) = directory.fresh() else {
+            let node = self.child_early(parent, name)?;
+            return (node.is_ready() && !node.is_changed()).then_some(Ok(node));
+        };
         let Some(at) = names.listed.find(name) else {
             return self.unlisted.look_up_now(directory, name);
         };
@@ -228,17 +231,22 @@ impl Tree {
     /// [`TreeError::NotFound`] only if a listing lacks the name or the origin says so.
     pub(crate) async fn lookup(&self, parent: &Arc<Node>, name: &OsStr) -> Result<Arc<Node>, TreeError> {
         let urgency = self.shared.requests.waiting();
-        let names = match self.name_first.seek(parent, name, urgency).await? {
-            First::Names(names) => names,
-            First::Node(node) => return Ok(node),
+        let mut node = match self.child_early(parent, name) {
+            Some(node) => node,
+            None => {
+                let names = match self.name_first.seek(parent, name, urgency).await? {
+                    First::Names(names) => names,
+                    First::Node(node) => return Ok(node),
+                };
+                let Some(at) = names.listed.find(name) else {
+                    return self.unlisted.look_up(parent, name).await;
+                };
+                if names.is_ghost(at) {
+                    return Err(TreeError::NotFound);
+                }
+                self.child(parent, &names, at)
+            }
         };
-        let Some(at) = names.listed.find(name) else {
-            return self.unlisted.look_up(parent, name).await;
-        };
-        if names.is_ghost(at) {
-            return Err(TreeError::NotFound);
-        }
-        let mut node = self.child(parent, &names, at);
         loop {
             if node.is_changed() {
                 node = self.listing_cache.replace_changed(parent, name, &node);
@@ -250,6 +258,12 @@ impl Tree {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The node of a name that the listing which is being received has shown.
+    fn child_early(&self, parent: &Node, name: &OsStr) -> Option<Arc<Node>> {
+        let (names, at) = parent.directory()?.incoming.current()?.find(name)?;
+        Some(self.child(parent, &names, at))
     }
 
     /// How long the kernel may keep that a look-up in this directory has found nothing.
@@ -281,6 +295,15 @@ impl Tree {
     /// If the names were never known and can't be fetched, or if the origin says that the directory is gone.
     pub(crate) async fn list(&self, node: &Arc<Node>) -> Result<Arc<Snapshot>, TreeError> {
         self.listings.list(node, self.shared.requests.waiting()).await
+    }
+
+    /// The names in a directory for a program that reads them one after the other, as [`Self::list`] gives them. While a long
+    /// listing is received for the first time, those that have come.
+    ///
+    /// # Errors
+    /// As for [`Self::list`], if the listing fails before it has names.
+    pub(crate) async fn open_directory(&self, node: &Arc<Node>) -> Result<DirectoryNames, TreeError> {
+        self.listings.open(node, self.shared.requests.waiting()).await
     }
 
     /// The node at this position of a directory's names.

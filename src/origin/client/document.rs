@@ -6,6 +6,8 @@
 //!
 //! A request may name the validator of a document that is known. The server then sends the document only if it has
 //! another one now, and else 304.
+//!
+//! A document can be read while it is received ([`IncomingDocument`]).
 
 use std::{
     sync::Arc,
@@ -94,9 +96,9 @@ pub(crate) struct Document {
     /// Unpacked if the server compressed it.
     pub body: Vec<u8>,
     /// Set if it is long, until it was read.
-    _reading: Option<Reading>,
+    reading: Option<Reading>,
     /// The permit that keeps other large documents from being held at the same time.
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Document {
@@ -138,6 +140,118 @@ fn validator_of(head: &AnswerHead, date: Option<SystemTime>, now: SystemTime) ->
     }
 }
 
+/// A document that is being received.
+pub(crate) struct IncomingDocument {
+    /// What is known of it. Its body has what [`Self::next`] was asked for and [`Self::hold`] was given.
+    document: Document,
+    client: Client,
+    asked: Url,
+    pieces: Body,
+    /// Its Content-Encoding.
+    coding: Option<String>,
+    /// Bytes received so far.
+    received: u64,
+    /// A piece that was received and not returned yet.
+    next: Option<Bytes>,
+}
+
+impl IncomingDocument {
+    /// The document, with the part of its body that was [held](Self::hold).
+    pub(crate) fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// A copy of the document, with the part of its body that was [held](Self::hold).
+    pub(crate) fn beginning(&self) -> Document {
+        let document = &self.document;
+        Document {
+            url: document.url.clone(),
+            headers: document.headers.clone(),
+            content_type: document.content_type.clone(),
+            charset: document.charset.clone(),
+            validator: document.validator.clone(),
+            body: document.body.clone(),
+            reading: None,
+            permit: None,
+            ..*document
+        }
+    }
+
+    /// Returns true if its bytes are not its text: the server has compressed it.
+    pub(crate) fn is_coded(&self) -> bool {
+        self.coding.is_some()
+    }
+
+    /// The next bytes of its body; `None` at its end. A large document waits here until no other large one is held. Dropping the
+    /// future loses no bytes.
+    ///
+    /// # Errors
+    /// If the transfer fails, or the document is longer than the maximum.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        if self.next.is_none() {
+            let Some(piece) = self.pieces.next().await? else {
+                return Ok(None);
+            };
+            self.received += piece.len() as u64;
+            self.next = Some(piece);
+        }
+        if self.received > self.client.max_page() {
+            return Err(too_long(&self.client, &self.document.url));
+        }
+        if self.received > LONG && self.document.reading.is_none() {
+            self.document.reading = Some(self.client.shared.long_documents.note(&self.asked));
+        }
+        if self.received > LARGE && self.document.permit.is_none() {
+            // An error would mean a closed semaphore, and no code closes it.
+            let permit = Arc::clone(&self.client.shared.large_page).acquire_owned().await;
+            self.document.permit = permit.ok();
+        }
+        Ok(self.next.take())
+    }
+
+    /// Keeps bytes that [`Self::next`] has returned as a part of the body.
+    pub(crate) fn hold(&mut self, piece: &[u8]) {
+        self.document.body.extend_from_slice(piece);
+    }
+
+    /// The document, once its rest was received. **Nothing but what was held may be missing.**
+    ///
+    /// # Errors
+    /// As for [`Self::next`], and if it is not in the coding that it declares.
+    pub(crate) async fn whole(mut self) -> Result<Document, HttpError> {
+        while let Some(piece) = self.next().await? {
+            self.hold(&piece);
+        }
+        let mut document = self.document;
+        if let Some(coding) = self.coding {
+            let most = self.client.max_page();
+            document.body = match unpack(&coding, document.body, most).await {
+                Ok(body) => body,
+                Err(Unpacking::TooLong) => return Err(too_long(&self.client, &document.url)),
+                Err(Unpacking::Damaged) => {
+                    let why = format!("a page that declares {} and is not in it", excerpt(&coding));
+                    return Err(HttpError {
+                        kind: HttpErrorKind::BadAnswer(why),
+                        url: redact(&document.url),
+                    });
+                }
+            };
+        }
+        Ok(document)
+    }
+}
+
+fn too_long(client: &Client, url: &Url) -> HttpError {
+    let most = bytesize::ByteSize(client.max_page());
+    HttpError {
+        kind: HttpErrorKind::BadAnswer(format!(
+            "a page of more than {}; raise --max-listing-size",
+            most.display().iec()
+        )),
+        url: redact(url),
+    }
+}
+
 impl Client {
     /// Requests a document. A large one waits until no other large one is held.
     ///
@@ -145,6 +259,18 @@ impl Client {
     /// - The status's own, if the request does not accept it.
     /// - `BadAnswer` for anything but a complete document within the maximum size.
     pub(crate) async fn document(&self, url: &Url, request: DocumentRequest) -> Result<Document, HttpError> {
+        self.incoming_document(url, request).await?.whole().await
+    }
+
+    /// Requests a document, of which nothing but the head was received yet.
+    ///
+    /// # Errors
+    /// As for [`Self::document`].
+    pub(crate) async fn incoming_document(
+        &self,
+        url: &Url,
+        request: DocumentRequest,
+    ) -> Result<IncomingDocument, HttpError> {
         let mut headers = HttpRequest::whole().headers;
         headers.extend(request.headers);
         let precondition = precondition(&request.unless);
@@ -164,64 +290,34 @@ impl Client {
         let HttpResponse {
             url, head, response, ..
         } = answer;
-        let shown = redact(&url);
-        let fail = |kind| HttpError {
-            kind,
-            url: shown.clone(),
-        };
         let most = self.transport().config.max_page;
-        let too_long = || {
-            let shown = bytesize::ByteSize(most).display().iec();
-            fail(HttpErrorKind::BadAnswer(format!(
-                "a page of more than {shown}; raise --max-listing-size"
-            )))
-        };
         if head.content_length.is_some_and(|length| length > most) {
-            return Err(too_long());
+            return Err(too_long(self, &url));
         }
         let (modified, headers) = (head.modified(), response.headers().clone());
         let date = headers.get(DATE).and_then(|date| parse_date(date.to_str().ok()?));
         let validator = validator_of(&head, date, clock::now());
         let (due, timeout) = (head.content_length, self.transport().config.timeout);
-        let mut pieces = Body::new(response, due, due, timeout, shown.clone());
-        // Reserve memory as the body arrives, not as Content-Length announces.
-        let mut body = Vec::new();
-        let (mut permit, mut reading) = (None, None);
-        while let Some(piece) = pieces.next().await? {
-            let length = (body.len() + piece.len()) as u64;
-            if length > most {
-                return Err(too_long());
-            }
-            if length > LONG && reading.is_none() {
-                reading = Some(self.shared.long_documents.note(asked));
-            }
-            if length > LARGE && permit.is_none() {
-                // An error would mean a closed semaphore, and no code closes it.
-                permit = Arc::clone(&self.shared.large_page).acquire_owned().await.ok();
-            }
-            body.extend_from_slice(&piece);
-        }
-        if let Some(coding) = head.coding {
-            body = match unpack(&coding, body, most).await {
-                Ok(body) => body,
-                Err(Unpacking::TooLong) => return Err(too_long()),
-                Err(Unpacking::Damaged) => {
-                    let why = format!("a page that declares {} and is not in it", excerpt(&coding));
-                    return Err(fail(HttpErrorKind::BadAnswer(why)));
-                }
-            };
-        }
-        Ok(Document {
-            url,
-            status: head.status,
-            headers,
-            content_type: head.content_type,
-            charset: head.charset,
-            modified,
-            validator,
-            body,
-            _reading: reading,
-            _permit: permit,
+        Ok(IncomingDocument {
+            client: self.clone(),
+            asked: asked.clone(),
+            pieces: Body::new(response, due, due, timeout, redact(&url)),
+            coding: head.coding,
+            received: 0,
+            next: None,
+            document: Document {
+                url,
+                status: head.status,
+                headers,
+                content_type: head.content_type,
+                charset: head.charset,
+                modified,
+                validator,
+                // Memory is reserved as the body arrives, not as Content-Length announces.
+                body: Vec::new(),
+                reading: None,
+                permit: None,
+            },
         })
     }
 

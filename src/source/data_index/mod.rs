@@ -88,6 +88,12 @@ pub fn parse(page: &Url, body: &[u8], config: &ListingConfig) -> Option<Result<L
     })
 }
 
+/// Returns true if a document with this beginning is JSON or the XML of a listing.
+pub(in crate::source) fn is_data(beginning: &[u8]) -> bool {
+    let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+    language(beginning).is_some()
+}
+
 /// What a document is by its beginning.
 fn language(body: &[u8]) -> Option<Language> {
     let start = body.trim_ascii_start();

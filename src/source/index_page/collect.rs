@@ -17,6 +17,7 @@ use super::row::Facts;
 use crate::http::Validator;
 use crate::source::date::{self, Order};
 use crate::source::name_index::NameIndex;
+use crate::source::receiving::EarlyNames;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name, Published};
 
 /// A table, a list or a `<pre>`; number 0 is everything outside of these.
@@ -67,6 +68,8 @@ pub(super) struct Collection {
     skeleton: Option<Skeleton>,
     /// Maximum number of names, refused ones included.
     most: usize,
+    /// Takes the names that are certain.
+    early: EarlyNames,
 }
 
 /// Signs of where the rows of a listing would be, so that a footer's link in an empty directory does not count as a
@@ -94,7 +97,7 @@ pub(super) struct TooMany;
 
 impl Collection {
     /// A collection for the directory at this URL.
-    pub(super) fn new(directory: &Url, most: usize) -> Collection {
+    pub(super) fn new(directory: &Url, most: usize, early: EarlyNames) -> Collection {
         Collection {
             entries: Entries::of(directory),
             standings: Vec::new(),
@@ -108,10 +111,13 @@ impl Collection {
             both: HashSet::new(),
             skeleton: None,
             most,
+            early,
         }
     }
 
     /// Adds the target of a link, with the facts of its row.
+    ///
+    /// A link whose row has facts is certain, unless its date can't be read yet: [`Self::finish`] keeps all of these.
     ///
     /// Of two links with one name, the one that resembles a row of a listing more counts. If both do, and one is a
     /// directory's, the directory wins.
@@ -137,8 +143,11 @@ impl Collection {
                 ..Published::default()
             })
         });
+        let mut is_certain = standing.has_facts;
         let index = match self.names.find(&name, &self.entries) {
             Ok(index) => {
+                // It is certain already, and has other facts.
+                is_certain &= !self.standings[index].has_facts;
                 if !self.replace(index, &child.url, kind, standing) {
                     self.contradict(index, &child.url, kind, standing);
                     return Ok(());
@@ -172,9 +181,13 @@ impl Collection {
             // A date of unknown order, or of an order that a later one may contradict.
             if shown.is_either_order() {
                 self.dates.push((index, shown));
+                is_certain = false;
             } else {
                 self.entries.set_modified(index, decided);
             }
+        }
+        if is_certain {
+            self.early.add(&self.entries, index);
         }
         Ok(())
     }

@@ -39,46 +39,91 @@ pub(super) trait PageSink {
     fn has_enough(&self) -> bool;
 }
 
-/// Feeds `text` to `sink`, until that needs no more.
-pub(super) fn feed(text: &str, sink: &mut impl PageSink) -> Result<(), EndlessTag> {
-    // The decoder has removed a byte order mark; the tokenizer would drop one from each piece.
-    let options = TokenizerOpts {
-        discard_bom: false,
-        ..TokenizerOpts::default()
-    };
-    let tokenizer = Tokenizer::new(
-        Adapter {
+/// Feeds a page to a sink, part by part, until the sink needs no more.
+pub(super) struct Feeder<Sink> {
+    tokenizer: Tokenizer<Adapter<Sink>>,
+    queue: BufferQueue,
+    open: Open,
+    /// The end of the text so far, if a tag may begin there whose name is not there yet.
+    rest: String,
+}
+
+impl<Sink: PageSink> Feeder<Sink> {
+    /// Feeds `sink`.
+    pub(super) fn new(sink: Sink) -> Feeder<Sink> {
+        // The decoder has removed a byte order mark; the tokenizer would drop one from each piece.
+        let options = TokenizerOpts {
+            discard_bom: false,
+            ..TokenizerOpts::default()
+        };
+        let adapter = Adapter {
             sink: RefCell::new(sink),
             markup: Cell::new(0),
             raw: Cell::new(None),
-        },
-        options,
-    );
-    let queue = BufferQueue::default();
-    let mut open = Open::Nothing;
-    for piece in pieces(text) {
-        if let Open::Nothing = open {
-            open = opens(piece, tokenizer.sink.raw.get());
-        }
-        if let Open::Tag(count) = &mut open {
-            *count += piece.bytes().filter(|byte| b" \t\n\r\x0c/\"'".contains(byte)).count();
-            if *count > MOST_ATTRIBUTES {
-                return Err(EndlessTag);
-            }
-        }
-        let before = tokenizer.sink.markup.get();
-        queue.push_back(StrTendril::from_slice(piece));
-        // The other results ask to run a script or to change the charset, which the adapter never does.
-        let _ = tokenizer.feed(&queue);
-        if tokenizer.sink.markup.get() != before {
-            open = Open::Nothing;
-        }
-        if tokenizer.sink.sink.borrow().has_enough() {
-            return Ok(());
+        };
+        Feeder {
+            tokenizer: Tokenizer::new(adapter, options),
+            queue: BufferQueue::default(),
+            open: Open::Nothing,
+            rest: String::new(),
         }
     }
-    tokenizer.end();
-    Ok(())
+
+    /// Feeds the next part of the page.
+    pub(super) fn feed(&mut self, text: &str) -> Result<(), EndlessTag> {
+        let joined;
+        let text = if self.rest.is_empty() {
+            text
+        } else {
+            joined = std::mem::take(&mut self.rest) + text;
+            &joined
+        };
+        // The tokenizer itself can be given parts of anything. What a piece opens is decided by its beginning.
+        let last = text.rfind('<').filter(|at| text.len() - at < PIECE);
+        let (now, rest) = text.split_at(last.unwrap_or(text.len()));
+        rest.clone_into(&mut self.rest);
+        self.feed_pieces(now)
+    }
+
+    fn feed_pieces(&mut self, text: &str) -> Result<(), EndlessTag> {
+        for piece in pieces(text) {
+            if self.has_enough() {
+                return Ok(());
+            }
+            if let Open::Nothing = self.open {
+                self.open = opens(piece, self.tokenizer.sink.raw.get());
+            }
+            if let Open::Tag(count) = &mut self.open {
+                *count += piece.bytes().filter(|byte| b" \t\n\r\x0c/\"'".contains(byte)).count();
+                if *count > MOST_ATTRIBUTES {
+                    return Err(EndlessTag);
+                }
+            }
+            let before = self.tokenizer.sink.markup.get();
+            self.queue.push_back(StrTendril::from_slice(piece));
+            // The other results ask to run a script or to change the charset, which the adapter never does.
+            let _ = self.tokenizer.feed(&self.queue);
+            if self.tokenizer.sink.markup.get() != before {
+                self.open = Open::Nothing;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if the rest of the page is not needed.
+    pub(super) fn has_enough(&self) -> bool {
+        self.tokenizer.sink.sink.borrow().has_enough()
+    }
+
+    /// The sink, after the whole page.
+    pub(super) fn finish(mut self) -> Result<Sink, EndlessTag> {
+        let rest = std::mem::take(&mut self.rest);
+        self.feed_pieces(&rest)?;
+        if !self.has_enough() {
+            self.tokenizer.end();
+        }
+        Ok(self.tokenizer.sink.sink.into_inner())
+    }
 }
 
 /// The tokenizer's state.
@@ -125,15 +170,15 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Adapts our sink to html5ever's kind, which takes `&self`.
-struct Adapter<'a, Sink> {
-    sink: RefCell<&'a mut Sink>,
+struct Adapter<Sink> {
+    sink: RefCell<Sink>,
     /// Number of tags, comments and doctypes emitted.
     markup: Cell<u64>,
     /// The open element of raw text.
     raw: Cell<Option<&'static str>>,
 }
 
-impl<Sink: PageSink> TokenSink for Adapter<'_, Sink> {
+impl<Sink: PageSink> TokenSink for Adapter<Sink> {
     type Handle = ();
 
     fn process_token(&self, token: Token, _line: u64) -> TokenSinkResult<()> {
@@ -160,7 +205,7 @@ impl<Sink: PageSink> TokenSink for Adapter<'_, Sink> {
     }
 }
 
-impl<Sink> Adapter<'_, Sink> {
+impl<Sink> Adapter<Sink> {
     /// How the tokenizer must continue after a start tag. This part of HTML's tree construction is needed, or a
     /// script's strings would become links. `<title/>` and the like count as empty, as within `<svg>`; elsewhere HTML
     /// ignores that slash.
@@ -212,9 +257,27 @@ mod tests {
         }
     }
 
+    fn feed<Sink: PageSink>(text: &str, sink: Sink) -> Result<Sink, EndlessTag> {
+        let mut feeder = Feeder::new(sink);
+        feeder.feed(text)?;
+        feeder.finish()
+    }
+
+    /// What is read of a page that comes as a whole, and in two parts cut anywhere.
     fn fed(text: &str) -> Result<String, EndlessTag> {
-        let mut record = Record::default();
-        feed(text, &mut record).map(|()| record.0)
+        let whole = feed(text, Record::default()).map(|record| record.0);
+        let cuts = match text.len() {
+            short @ 0..100 => Vec::from_iter(1..short),
+            long => vec![1, long / 3, long - 1],
+        };
+        for cut in cuts.into_iter().filter(|&at| text.is_char_boundary(at)) {
+            let mut feeder = Feeder::new(Record::default());
+            let (one, other) = text.split_at(cut);
+            let in_parts = feeder.feed(one).and_then(|()| feeder.feed(other));
+            let in_parts = in_parts.and_then(|()| feeder.finish()).map(|record| record.0);
+            assert_eq!(in_parts.ok(), whole.as_ref().ok().cloned(), "{one}|{other}");
+        }
+        whole
     }
 
     #[test]
@@ -318,8 +381,7 @@ mod tests {
     #[test]
     fn work_is_linear_in_the_length_of_a_page() {
         let counted = |page: &str| {
-            let mut counter = Counter::default();
-            feed(page, &mut counter).unwrap();
+            let counter = feed(page, Counter::default()).unwrap();
             (counter.calls, counter.bytes)
         };
         for (before, part) in [

@@ -25,6 +25,9 @@
 //! **Charset.** The charset of the `Content-Type` counts, else UTF-8; `<meta charset>` is ignored. It matters little:
 //! every known server percent-encodes its links.
 //!
+//! A page can be parsed while it is received ([`PageParser`]). A name is certain before the end of the page if its row has a size or
+//! a date: such a row is always one of the listing (`collect`).
+//!
 //! The pipeline: `feed` sends the page through the HTML tokenizer; `reader` cuts it into rows; `link` resolves links to
 //! files, whose names [`segment`](super::segment) decodes; `row` finds a row's facts with `size` and
 //! [`date`](super::date); `collect` keeps each file once, and decides at the end which rows are the listing.
@@ -38,12 +41,12 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use encoding_rs::{Encoding, UTF_8};
+use encoding_rs::{Decoder, Encoding, UTF_8};
 use url::Url;
 
+use super::receiving::EarlyNames;
 use super::{Listing, ListingConfig};
 
 /// Why a page is not an index page.
@@ -125,13 +128,79 @@ pub(in crate::source) fn parse_page(
     charset: Option<&str>,
     config: &ListingConfig,
 ) -> Result<(Listing, OtherPages), NotAnIndex> {
-    let text = decode(body, charset);
-    let page = link::Page::new(page, config);
-    let mut reader = reader::Reader::new(page, config.max_entries);
-    feed::feed(&text, &mut reader).map_err(|feed::EndlessTag| NotAnIndex::EndlessTag)?;
-    let contents = reader.finish();
+    let mut parser = PageParser::new(page, charset, config, EarlyNames::default());
+    parser.push(body)?;
+    parser.finish()
+}
+
+/// A page that is parsed part by part, as [`parse_page`] does with a whole one.
+pub(in crate::source) struct PageParser {
+    /// Makes text of the page. A byte order mark decides, then the charset; invalid bytes become U+FFFD.
+    decoder: Decoder,
+    text: String,
+    feeder: feed::Feeder<reader::Reader>,
+    max_entries: usize,
+}
+
+impl PageParser {
+    /// A page that came from `page`. Names that are certain go to `early`.
+    pub(in crate::source) fn new(
+        page: &Url,
+        charset: Option<&str>,
+        config: &ListingConfig,
+        early: EarlyNames,
+    ) -> PageParser {
+        let named = charset.and_then(|label| Encoding::for_label_no_replacement(label.as_bytes()));
+        let page = link::Page::new(page, config);
+        PageParser {
+            decoder: named.unwrap_or(UTF_8).new_decoder(),
+            text: String::new(),
+            feeder: feed::Feeder::new(reader::Reader::new(page, config.max_entries, early)),
+            max_entries: config.max_entries,
+        }
+    }
+
+    /// Parses the next bytes.
+    ///
+    /// # Errors
+    /// If the page can't be read.
+    pub(in crate::source) fn push(&mut self, bytes: &[u8]) -> Result<(), NotAnIndex> {
+        self.decode(bytes, false)
+    }
+
+    /// Returns true if the rest of the page is not needed.
+    pub(in crate::source) fn has_enough(&self) -> bool {
+        self.feeder.has_enough()
+    }
+
+    fn decode(&mut self, bytes: &[u8], is_last: bool) -> Result<(), NotAnIndex> {
+        self.text.clear();
+        // A part is at most a page long, so the length fits.
+        self.text
+            .reserve(self.decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(0));
+        let _ = self.decoder.decode_to_string(bytes, &mut self.text, is_last);
+        let fed = self.feeder.feed(&self.text);
+        fed.map_err(|feed::EndlessTag| NotAnIndex::EndlessTag)
+    }
+
+    /// The listing and its other pages, after the whole page.
+    ///
+    /// # Errors
+    /// As for [`parse`].
+    pub(in crate::source) fn finish(mut self) -> Result<(Listing, OtherPages), NotAnIndex> {
+        self.decode(&[], true)?;
+        let reader = self
+            .feeder
+            .finish()
+            .map_err(|feed::EndlessTag| NotAnIndex::EndlessTag)?;
+        listing_of(reader.finish(), self.max_entries)
+    }
+}
+
+/// The listing of a page with these contents.
+fn listing_of(contents: reader::Contents, max_entries: usize) -> Result<(Listing, OtherPages), NotAnIndex> {
     if contents.is_too_long {
-        return Err(NotAnIndex::TooManyNames(config.max_entries));
+        return Err(NotAnIndex::TooManyNames(max_entries));
     }
     let listing = contents.listing;
     let is_listing = !listing.entries.is_empty() || !listing.left_out.is_nothing() || contents.marked;
@@ -153,10 +222,4 @@ pub(in crate::source) fn parse_page(
         return Err(NotAnIndex::NothingListed { links });
     }
     Ok((listing, contents.others))
-}
-
-/// The page as text. A byte order mark decides, then the charset; invalid bytes become U+FFFD.
-fn decode<'a>(body: &'a [u8], charset: Option<&str>) -> Cow<'a, str> {
-    let named = charset.and_then(|label| Encoding::for_label_no_replacement(label.as_bytes()));
-    named.unwrap_or(UTF_8).decode(body).0
 }

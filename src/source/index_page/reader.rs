@@ -22,6 +22,7 @@ use super::feed::PageSink;
 use super::link::{Child, Link, Page, Reason};
 use super::row::{Candidate, Columns, Facts, Field, Row, says_directory};
 use crate::source::Listing;
+use crate::source::receiving::EarlyNames;
 
 /// Tags that begin and end a row wherever they stand.
 const ROW_TAGS: [&str; 11] = ["body", "dd", "dl", "dt", "head", "li", "ol", "pre", "table", "tr", "ul"];
@@ -257,8 +258,9 @@ impl PageSink for Reader {
 }
 
 impl Reader {
-    pub(super) fn new(page: Page, most: usize) -> Reader {
-        let collection = Collection::new(page.url(), most);
+    /// Reads a page with at most so many names; those that are certain go to `early`.
+    pub(super) fn new(page: Page, most: usize, early: EarlyNames) -> Reader {
+        let collection = Collection::new(page.url(), most, early);
         Reader {
             page,
             has_base: false,

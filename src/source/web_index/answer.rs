@@ -8,7 +8,8 @@ use crate::http::redact;
 use crate::http::response::link::next_page;
 use crate::origin::Document;
 use crate::source::data_index::{self, NotAListing};
-use crate::source::index_page::{self, NotAnIndex, OtherPages};
+use crate::source::index_page::{self, NotAnIndex, OtherPages, PageParser};
+use crate::source::receiving::{CutOff, EarlyNames, NamesTo, Pieces};
 use crate::source::{EntryKind, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE};
 
 /// Text in listings of another kind, and what to do about them.
@@ -73,6 +74,44 @@ pub(super) fn read(asked: &Url, document: &Document, config: &ListingConfig) -> 
         None => read_html(asked, document, config),
     };
     reading.length = document.body.len() as u64;
+    with_head(reading, document)
+}
+
+/// Returns true if a document is read as HTML, by its beginning.
+pub(super) fn is_html(beginning: &Document) -> bool {
+    let is_telling = !beginning.body.trim_ascii_start().is_empty();
+    beginning.status != NOT_ACCEPTABLE && is_telling && !data_index::is_data(&beginning.body)
+}
+
+/// [`read`] for a page of HTML that is being received, with this beginning. Names that are certain go to `to`.
+pub(super) fn read_long(
+    asked: &Url,
+    beginning: &Document,
+    mut pieces: Pieces,
+    to: Option<NamesTo>,
+    config: &ListingConfig,
+) -> Reading {
+    let early = EarlyNames::new(to);
+    let mut parser = PageParser::new(&beginning.url, beginning.charset.as_deref(), config, early.clone());
+    let parsed = loop {
+        match pieces.next(&early) {
+            Ok(Some(piece)) => {
+                if let Err(error) = parser.push(&piece) {
+                    break Err(error);
+                }
+            }
+            Ok(None) => break parser.finish(),
+            Err(CutOff) => return Reading::refused("it was not received to its end"),
+        }
+        if parser.has_enough() {
+            break parser.finish();
+        }
+    };
+    with_head(html_reading(asked, beginning, parsed), beginning)
+}
+
+/// Adds what the head of the response says.
+fn with_head(mut reading: Reading, document: &Document) -> Reading {
     if let Ok(listing) = &mut reading.listing {
         listing.modified = document.modified;
         let next = || next_page(&document.headers, &document.url);
@@ -107,8 +146,14 @@ fn not_data(asked: &Url, document: &Document, config: &ListingConfig, why: &NotA
 /// The media type does not matter if the page has names or a mark: lighttpd without a table of types sends its pages as
 /// octet streams.
 fn read_html(asked: &Url, page: &Document, config: &ListingConfig) -> Reading {
+    let parsed = index_page::parse_page(&page.url, &page.body, page.charset.as_deref(), config);
+    html_reading(asked, page, parsed)
+}
+
+/// What a page of HTML is that was parsed. Of its body, the beginning is enough.
+fn html_reading(asked: &Url, page: &Document, parsed: Result<(Listing, OtherPages), NotAnIndex>) -> Reading {
     let is_html = page.content_type.as_deref().is_none_or(|kind| kind.contains("html"));
-    let (listing, pages) = match index_page::parse_page(&page.url, &page.body, page.charset.as_deref(), config) {
+    let (listing, pages) = match parsed {
         Ok((listing, pages)) if listing.is_evident() || is_html => (listing, pages),
         Ok(_) => return refuse(page, &NotAnIndex::NoHtml, is_html),
         Err(error @ NotAnIndex::TooManyNames(_)) => return Reading::refused(error),
@@ -156,7 +201,7 @@ fn refuse(page: &Document, error: &NotAnIndex, is_html: bool) -> Reading {
 
 /// Returns true if the page at `answered` may be the one requested at `asked`: the same directory of the same host,
 /// over TLS or not, in any notation, with or without the file name of the index page.
-fn is_same_directory(asked: &Url, answered: &Url) -> bool {
+pub(super) fn is_same_directory(asked: &Url, answered: &Url) -> bool {
     let directory = |url: &Url| {
         let path = url.path();
         let end = path.rfind('/').map_or(0, |slash| slash + 1);

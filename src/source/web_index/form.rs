@@ -144,6 +144,11 @@ impl KnownForms {
         self.by_origin.lock().get(origin).cloned()
     }
 
+    /// The best form that the origin of this URL was seen to have.
+    pub(super) fn of_url(&self, url: &Url) -> Option<Form> {
+        self.of(&Origin::of(url)?)
+    }
+
     /// Remembers the form of an origin.
     pub(super) fn remember(&self, origin: Origin, form: Form) {
         self.by_origin.lock().insert(origin, form);

@@ -18,23 +18,26 @@ mod relocate;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use url::Url;
 
 use super::index_page::{NotAnIndex, OtherPages};
 use super::listing_builder::TooManyNames;
+use super::receiving::{self, Beginning, NamesTo};
 use super::{
-    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, Source, SourceError,
-    SourceErrorKind,
+    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, NameSink, Source,
+    SourceError, SourceErrorKind,
 };
 use crate::http::{Origin, Validator, redact};
-use crate::origin::{Client, Document, Metadata, as_directory};
+use crate::origin::{Client, IncomingDocument, Metadata, as_directory};
 use crate::util::events;
 use answer::Reading;
 use form::{Form, KnownForms};
 pub(in crate::source) use page_or_file::is_page_in_place_of_a_file;
 use page_or_file::is_redirected_to_directory;
 use pages::Pages;
-use relocate::{bring_home, change_urls};
+use relocate::Homing;
 
 /// The name of the kind: that of listings which were stored before kinds were.
 pub(crate) const INDEX: &str = "index";
@@ -86,8 +89,14 @@ impl WebIndex {
     }
 
     /// Requests the directory at `there` in this form, with all its pages if the listing has several.
-    async fn ask(&self, directory: &Url, there: &Url, form: &Form) -> Result<Reading, SourceError> {
-        let reading = self.ask_unless(directory, there, form, &Validator::None).await?;
+    async fn ask(
+        &self,
+        directory: &Url,
+        there: &Url,
+        form: &Form,
+        names: Option<&Arc<dyn NameSink>>,
+    ) -> Result<Reading, SourceError> {
+        let reading = self.ask_unless(directory, there, form, &Validator::None, names).await?;
         reading.ok_or_else(|| SourceError::not_a_listing(there, "status 304"))
     }
 
@@ -98,13 +107,17 @@ impl WebIndex {
         there: &Url,
         form: &Form,
         unless: &Validator,
+        names: Option<&Arc<dyn NameSink>>,
     ) -> Result<Option<Reading>, SourceError> {
-        let document = self.client.document(&form.url(there), form.request(unless)).await?;
-        if document.is_unchanged() {
+        let document = self
+            .client
+            .incoming_document(&form.url(there), form.request(unless))
+            .await?;
+        if document.document().is_unchanged() {
             return Ok(None);
         }
-        let first = self.read(directory, there, document, form).await;
-        self.with_pages(directory, there, first, form).await.map(Some)
+        let first = self.read(directory, there, document, form, names).await?;
+        self.with_pages(directory, there, first, form, names).await.map(Some)
     }
 
     /// The listing whose first page was read, with the names of its other pages.
@@ -114,6 +127,7 @@ impl WebIndex {
         there: &Url,
         (mut first, answered): (Reading, Url),
         form: &Form,
+        names: Option<&Arc<dyn NameSink>>,
     ) -> Result<Reading, SourceError> {
         let others = std::mem::take(&mut first.pages);
         let Ok(listing) = &mut first.listing else {
@@ -137,7 +151,8 @@ impl WebIndex {
                     OtherPages::MOST
                 )));
             }
-            let document = self.client.document(&next, form.request(&Validator::None)).await;
+            let request = form.request(&Validator::None);
+            let document = self.client.incoming_document(&next, request).await;
             let document = match document.map_err(SourceError::from) {
                 Ok(document) => document,
                 Err(error) if error.kind() == SourceErrorKind::NotFound => {
@@ -146,7 +161,7 @@ impl WebIndex {
                 }
                 Err(error) => return Err(error),
             };
-            let (page, _) = self.read(directory, there, document, form).await;
+            let (page, _) = self.read(directory, there, document, form, names).await?;
             length += page.length;
             if length > longest {
                 return Ok(Reading::refused(format_args!(
@@ -168,32 +183,50 @@ impl WebIndex {
     }
 
     /// Reads one page of the directory at `there`. Returns where it came from as well.
-    async fn read(&self, directory: &Url, there: &Url, document: Document, form: &Form) -> (Reading, Url) {
-        let (config, asked, answered) = (self.config, there.clone(), document.url.clone());
-        let (home, query) = (directory.clone(), form.query.clone());
-        // A long page takes seconds, and the runtime's threads have to move bodies.
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut reading = answer::read(&asked, &document, &config);
-            let Ok(listing) = &mut reading.listing else {
-                return reading;
-            };
-            // The query of the page's form is no part of the entries' URLs.
-            if let Some(query) = &query {
-                change_urls(&mut listing.entries, &asked, |mut url| {
-                    if url.query() == Some(query) {
-                        url.set_query(None);
-                    }
-                    url
-                });
+    async fn read(
+        &self,
+        directory: &Url,
+        there: &Url,
+        document: IncomingDocument,
+        form: &Form,
+        names: Option<&Arc<dyn NameSink>>,
+    ) -> Result<(Reading, Url), SourceError> {
+        let answered = document.document().url.clone();
+        let (config, asked) = (self.config, there.clone());
+        let home = Homing {
+            directory: directory.clone(),
+            asked: there.clone(),
+            answered: answered.clone(),
+            query: form.query.clone(),
+        };
+        let reading = match receiving::begin(document).await? {
+            // A long page takes seconds, and the runtime's threads have to move bodies.
+            Beginning::Whole(document) => {
+                let reading = move || home.of_reading(answer::read(&asked, &document, &config));
+                tokio::task::spawn_blocking(reading).await
             }
-            // Entries have URLs below the directory's own URL, whatever redirect or mirror sent the page.
-            if document.url.path() != home.path() || document.url.origin() != home.origin() {
-                bring_home(listing, &document.url, &asked, &home);
+            Beginning::Long(document) if !answer::is_html(document.document()) => {
+                let document = document.whole().await?;
+                let reading = move || home.of_reading(answer::read(&asked, &document, &config));
+                tokio::task::spawn_blocking(reading).await
             }
-            reading
-        });
+            Beginning::Long(document) => {
+                let is_asked_otherwise =
+                    self.forms.of_url(there).is_none() && form::exact(&document.document().headers).is_some();
+                let is_certain = answer::is_same_directory(there, &answered) && !is_asked_otherwise;
+                let names = names.filter(|_| is_certain);
+                let (home_of_names, page) = (home.clone(), document.beginning());
+                let to = names.map(|names| NamesTo::new(names, move |entries| home_of_names.of_entries(entries)));
+                let read = move |pieces| home.of_reading(answer::read_long(&asked, &page, pieces, to, &config));
+                let read = receiving::read_long(document, read).await?;
+                read.result.map(|reading| Reading {
+                    length: read.length,
+                    ..reading
+                })
+            }
+        };
         // An error means a panic, or a runtime that is shutting down.
-        (reading.await.unwrap_or_else(Reading::refused), answered)
+        Ok((reading.unwrap_or_else(Reading::refused), answered))
     }
 
     /// Asks in the other forms that an answer suggests. The first listing counts, and its form is remembered.
@@ -202,6 +235,7 @@ impl WebIndex {
         directory: &Url,
         there: &Url,
         mut first: Reading,
+        names: Option<&Arc<dyn NameSink>>,
     ) -> Result<Result<Listing, String>, SourceError> {
         // The user's own query stays.
         first
@@ -212,7 +246,7 @@ impl WebIndex {
         }
         let origin = Origin::of(there).unwrap_or_else(Origin::nowhere);
         for form in first.others {
-            let listing = match self.ask(directory, there, &form).await {
+            let listing = match self.ask(directory, there, &form, names).await {
                 // A server that ignores the query sends the same page again.
                 Ok(reading) if first.listing.is_ok() && !reading.others.is_empty() => continue,
                 Ok(reading) => reading.listing,
@@ -238,18 +272,19 @@ impl WebIndex {
         directory: &Url,
         there: &Url,
         unless: &Validator,
+        names: Option<&Arc<dyn NameSink>>,
     ) -> Result<Option<Listing>, SourceError> {
-        let known = Origin::of(there).and_then(|origin| self.forms.of(&origin));
+        let known = self.forms.of_url(there);
         let known = known.filter(|form| form.query.is_none() || there.query().is_none());
         let form = known.as_ref().unwrap_or(&Form::FIRST);
-        let Some(first) = self.ask_unless(directory, there, form, unless).await? else {
+        let Some(first) = self.ask_unless(directory, there, form, unless, names).await? else {
             return Ok(None);
         };
         let listing = match &known {
-            None => self.ask_otherwise(directory, there, first).await?,
+            None => self.ask_otherwise(directory, there, first, names).await?,
             // This directory may be another program's.
             Some(form) if form.query.is_some() && first.listing.is_err() => {
-                self.ask(directory, there, &Form::FIRST).await?.listing
+                self.ask(directory, there, &Form::FIRST, names).await?.listing
             }
             Some(_) => first.listing,
         };
@@ -305,7 +340,21 @@ impl Source for WebIndex {
 
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
         Box::pin(async move {
-            let listing = self.list_unless(directory, there, &Validator::None).await?;
+            let listing = self.list_unless(directory, there, &Validator::None, None).await?;
+            listing.ok_or_else(|| SourceError::not_a_listing(there, "status 304"))
+        })
+    }
+
+    fn list_early<'a>(
+        &'a self,
+        directory: &'a Url,
+        there: &'a Url,
+        names: &'a Arc<dyn NameSink>,
+    ) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        Box::pin(async move {
+            let listing = self
+                .list_unless(directory, there, &Validator::None, Some(names))
+                .await?;
             listing.ok_or_else(|| SourceError::not_a_listing(there, "status 304"))
         })
     }
@@ -315,6 +364,6 @@ impl Source for WebIndex {
         directory: &'a Url,
         known: &'a Validator,
     ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
-        Box::pin(self.list_unless(directory, directory, known))
+        Box::pin(self.list_unless(directory, directory, known, None))
     }
 }

@@ -3,11 +3,53 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::source::{Entries, Entry, Listing};
+use super::answer::Reading;
+use crate::source::{Entries, Entry};
 
-/// Rewrites a listing that was found at `page` (on a mirror, or after a redirect) when `asked` was requested: entries get
+/// Where a page of a directory came from, and where its entries belong.
+#[derive(Clone)]
+pub(super) struct Homing {
+    /// The directory's own URL.
+    pub(super) directory: Url,
+    /// The URL that was requested for it, without the query of the form.
+    pub(super) asked: Url,
+    /// The URL after redirects.
+    pub(super) answered: Url,
+    /// The query of the form of the page.
+    pub(super) query: Option<String>,
+}
+
+impl Homing {
+    /// Gives the entries of a listing their URLs.
+    pub(super) fn of_reading(&self, mut reading: Reading) -> Reading {
+        if let Ok(listing) = &mut reading.listing {
+            self.of_entries(&mut listing.entries);
+        }
+        reading
+    }
+
+    /// Gives the entries of the page their URLs.
+    pub(super) fn of_entries(&self, entries: &mut Entries) {
+        // The query of the page's form is no part of the entries' URLs.
+        if let Some(query) = &self.query {
+            change_urls(entries, &self.asked, |mut url| {
+                if url.query() == Some(query) {
+                    url.set_query(None);
+                }
+                url
+            });
+        }
+        // Entries have URLs below the directory's own URL, whatever redirect or mirror sent the page.
+        let (page, home) = (&self.answered, &self.directory);
+        if page.path() != home.path() || page.origin() != home.origin() {
+            bring_home(entries, page, &self.asked, home);
+        }
+    }
+}
+
+/// Rewrites entries that were found at `page` (on a mirror, or after a redirect) when `asked` was requested: entries get
 /// the URLs that the same names have below `directory`. URLs on other servers stay.
-pub(super) fn bring_home(listing: &mut Listing, page: &Url, asked: &Url, directory: &Url) {
+fn bring_home(entries: &mut Entries, page: &Url, asked: &Url, directory: &Url) {
     // A program that lists directories by queries (`/list?dir=x`), which is asked without a `/` at the end.
     let is_program = page.path() != asked.path() && Some(page.path()) == asked.path().strip_suffix('/');
     let split = |path: &str| {
@@ -24,7 +66,7 @@ pub(super) fn bring_home(listing: &mut Listing, page: &Url, asked: &Url, directo
         "{}x",
         &page.path()[..page.path().rfind('/').map_or(0, |slash| slash + 1)]
     ));
-    change_urls(&mut listing.entries, directory, |there| {
+    change_urls(entries, directory, |there| {
         if there.origin() != page.origin() {
             return there;
         }
@@ -47,7 +89,7 @@ pub(super) fn bring_home(listing: &mut Listing, page: &Url, asked: &Url, directo
 }
 
 /// Gives the entries other URLs, most of them in `directory`.
-pub(super) fn change_urls(entries: &mut Entries, directory: &Url, change: impl Fn(Url) -> Url) {
+fn change_urls(entries: &mut Entries, directory: &Url, change: impl Fn(Url) -> Url) {
     let mut changed = Entries::of(directory);
     for entry in entries.iter() {
         let url = change(entry.url);
@@ -87,7 +129,12 @@ mod tests {
                 &config,
             )
             .unwrap();
-            bring_home(&mut listing, &page, &asked, &Url::parse("http://host/list/").unwrap());
+            bring_home(
+                &mut listing.entries,
+                &page,
+                &asked,
+                &Url::parse("http://host/list/").unwrap(),
+            );
             assert_eq!(listing.entries.url(0).as_str(), expected);
         }
     }
@@ -102,7 +149,12 @@ mod tests {
             ..ListingConfig::default()
         };
         let mut listing = parse(&at, page.as_bytes(), None, &config).unwrap();
-        bring_home(&mut listing, &at, &at, &Url::parse("http://host:81/pub/d%20/").unwrap());
+        bring_home(
+            &mut listing.entries,
+            &at,
+            &at,
+            &Url::parse("http://host:81/pub/d%20/").unwrap(),
+        );
         let urls: Vec<_> = listing.entries.iter().map(|entry| entry.url.to_string()).collect();
         assert_eq!(
             urls,

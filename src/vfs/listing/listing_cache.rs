@@ -22,7 +22,7 @@ use crate::source::{Entries, EntryKind, LeftOut, ListedSize, Listing, PATH_MAX};
 use crate::util::clock;
 use crate::util::events;
 use crate::util::plural::{count, verb};
-use crate::vfs::nodes::directory::Fingerprint;
+use crate::vfs::nodes::directory::{CachedLookup, Fingerprint};
 use crate::vfs::nodes::file_text::FileText;
 use crate::vfs::nodes::ino;
 use crate::vfs::nodes::listed_names::ListedNames;
@@ -122,6 +122,28 @@ impl ListingCache {
         directory.set_fresh_for(self.shared.ttl.get().min(PAUSE_AFTER_FAILURE));
     }
 
+    /// A snapshot of some names of a listing that is being received, for a directory without known names. `None` if the node is no
+    /// directory.
+    pub(super) fn show_early(&self, node: &Arc<Node>, mut entries: Entries) -> Option<Arc<Snapshot>> {
+        let directory = node.directory()?;
+        entries.retain(is_within_path_max);
+        let (survivors, found) = {
+            let state = directory.state.read();
+            (state.survivors.clone(), found_before(&state.unlisted))
+        };
+        // If another node has the name, the complete listing decides which one stays.
+        entries.retain(|entries, at| {
+            let survivor = || survivors.get(entries.name(at)).and_then(Weak::upgrade);
+            let old = survivor().or_else(|| found.get(entries.name(at)).cloned());
+            old.is_none_or(|old| old.still_fits(entries, at) && !old.is_ghost())
+        });
+        let context = directory.context(node.ino, &entries);
+        let snapshot = Snapshot::new(ListedNames::new(entries, context, None, None));
+        // Nothing is replaced before the listing is complete.
+        drop(self.pin_nodes(node, None, &survivors, &found, &snapshot));
+        Some(Arc::new(snapshot))
+    }
+
     /// Removes what can't be shown, and logs once and counts what a listing leaves out.
     fn leave_out(&self, directory: &Directory, listing: &mut Listing) {
         let url = || {
@@ -131,10 +153,7 @@ impl ListingCache {
                 .map_or_else(String::new, |url| redact(url).to_string())
         };
         let named = listing.entries.len();
-        // A directory that contains itself must end at some depth, or `find` would never end.
-        listing
-            .entries
-            .retain(|entries, at| !entries.is_directory(at) || entries.url(at).path().len() <= PATH_MAX);
+        listing.entries.retain(is_within_path_max);
         let too_long = (named - listing.entries.len()) as u64;
         if too_long > 0 {
             log::warn!(
@@ -161,13 +180,15 @@ impl ListingCache {
     /// directories drop theirs.
     fn show(&self, node: &Arc<Node>, directory: &Directory, listing: Listing, is_stored: bool) -> Arc<Snapshot> {
         let before = directory.last_known();
-        let (survivors, found) = {
+        let (survivors, mut found) = {
             let mut state = directory.state.write();
-            let found = state.unlisted.iter();
-            let found = found.filter_map(|(name, lookup)| Some((name.clone(), Arc::clone(lookup.node.as_ref()?))));
-            let found: HashMap<OsString, Arc<Node>> = found.collect();
+            let found = found_before(&state.unlisted);
             (std::mem::take(&mut state.survivors), found)
         };
+        if let Some(partial) = directory.incoming.current() {
+            let shown = partial.pinned().into_iter();
+            found.extend(shown.map(|(names, at, node)| (names.name(at).to_owned(), node)));
+        }
         let Listing { entries, modified, .. } = listing;
         let is_unsized =
             |at| matches!(entries.kind(at), EntryKind::File(size) if !matches!(size, ListedSize::Exact(_)));
@@ -367,6 +388,19 @@ impl ListingCache {
         }
         node
     }
+}
+
+/// Whether programs can reach the entry at this position. A directory that contains itself must end at some depth, or `find` would
+/// never end.
+fn is_within_path_max(entries: &Entries, at: usize) -> bool {
+    !entries.is_directory(at) || entries.url(at).path().len() <= PATH_MAX
+}
+
+/// The nodes of names that were found before they were listed.
+fn found_before(unlisted: &HashMap<OsString, CachedLookup<Node>>) -> HashMap<OsString, Arc<Node>> {
+    let found = unlisted.iter();
+    let found = found.filter_map(|(name, lookup)| Some((name.clone(), Arc::clone(lookup.node.as_ref()?))));
+    found.collect()
 }
 
 /// Which entries come from an earlier mount's listing: all, if the listing does; otherwise those that are unchanged

@@ -4,6 +4,8 @@
 //! - A stored listing, or one older than the tree's `ttl`, is served if the origin takes too long for a new one
 //!   ([`Responsiveness`](crate::origin::failures::responsiveness::Responsiveness)).
 //! - Concurrent look-ups in one directory share a request.
+//! - A program that opens a directory without known names gets the first ones while the listing is received
+//!   ([`PartialListing`](crate::vfs::nodes::node::PartialListing)).
 //! - A listing with a validator is asked for again only if it has changed ([`WHOLE_AGAIN`] says how long that is
 //!   believed). The validator is stored with the listing, so that a later mount needs no listing of what is unchanged.
 
@@ -13,19 +15,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::time::sleep_until;
 use url::Url;
 
+use super::early_names::EarlyNames;
 use super::listing_cache::ListingCache;
 use super::stored;
 use crate::cache::Cache;
 use crate::http::{Origin, Validator, redact};
 use crate::origin::PerOrigin;
-use crate::source::{Listing, SourceError};
+use crate::source::{BoxFuture, Listing, NameSink, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
 use crate::vfs::nodes::changes::Changes;
-use crate::vfs::nodes::node::{Directory, Node, Snapshot};
+use crate::vfs::nodes::node::{Directory, DirectoryNames, Node, Snapshot};
 use crate::vfs::request::mirror_lookup::{Answer, Authority};
 use crate::vfs::request::urgency::Urgency;
 use crate::vfs::shared::Shared;
@@ -101,6 +105,41 @@ impl Listings {
         answer.unwrap_or(Ok(known))
     }
 
+    /// The names in a directory, as [`Self::list`] gives them. Without known names, those of the listing that is being received, as
+    /// soon as there are some; it goes on then, whatever becomes of the caller.
+    ///
+    /// # Errors
+    /// As for [`Self::list`], if the listing fails before it has names.
+    pub(in crate::vfs) async fn open(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        urgency: Urgency,
+    ) -> Result<DirectoryNames, TreeError> {
+        let directory = node.directory().ok_or(TreeError::NotADirectory)?;
+        if directory.is_listed() {
+            return self.list(node, urgency).await.map(DirectoryNames::Known);
+        }
+        if let Some((url, incoming)) = directory.url.as_ref().zip(directory.incoming.current()) {
+            incoming.want();
+            self.shared.requests.in_time(url, urgency, incoming.ready(0)).await?;
+            if incoming.has_names() {
+                return Ok(DirectoryNames::Partial(incoming));
+            }
+        }
+        directory.incoming.await_next();
+        let (this, listed) = (Arc::clone(self), Arc::clone(node));
+        let mut request = ListingRequest {
+            listing: Some(Box::pin(async move { this.list(&listed, urgency).await })),
+            node,
+            runtime: &self.shared.runtime,
+        };
+        tokio::select! {
+            biased;
+            names = request.answer() => names.map(DirectoryNames::Known),
+            incoming = directory.incoming.first_names() => Ok(DirectoryNames::Partial(incoming)),
+        }
+    }
+
     /// Fetches a listing in the background, unless a request for it is in flight.
     fn fetch_in_background(self: &Arc<Self>, node: &Arc<Node>, directory: &Directory) {
         if self.shared.client.is_offline() || directory.refreshing.try_lock().is_err() {
@@ -166,11 +205,14 @@ impl Listings {
         let unless = known
             .as_ref()
             .map_or(Validator::None, |_| self.validator(directory, url));
-        match (
-            self.ask_and_show(node, directory, url, known.as_ref(), &unless, urgency)
-                .await,
-            known,
-        ) {
+        let receiving = known.is_none().then(|| directory.incoming.begin());
+        let answer = self
+            .ask_and_show(node, directory, url, known.as_ref(), &unless, urgency)
+            .await;
+        if let (Some(receiving), Err(error)) = (&receiving, &answer) {
+            receiving.fail(error.clone());
+        }
+        match (answer, known) {
             (Ok(names), _) => Ok(names),
             (Err(TreeError::NotFound), _) => Err(TreeError::NotFound),
             (Err(error), Some(snapshot)) => {
@@ -231,7 +273,15 @@ impl Listings {
         unless: &Validator,
         urgency: Urgency,
     ) -> Result<Arc<Snapshot>, TreeError> {
-        match self.ask(directory, url, known, unless, urgency).await {
+        let incoming = directory.incoming.current();
+        let names = incoming.clone().map(|listing| -> Arc<dyn NameSink> {
+            Arc::new(EarlyNames {
+                listing_cache: Arc::clone(&self.listing_cache),
+                node: Arc::clone(node),
+                listing,
+            })
+        });
+        match self.ask(directory, url, known, unless, names.as_ref(), urgency).await {
             Ok(Answer { value: None, .. }) => {
                 self.listing_cache.confirm(directory, url);
                 known.cloned().ok_or(TreeError::NotAsked)
@@ -245,7 +295,13 @@ impl Listings {
                     && listing.validator == directory.state.read().validator;
                 let (listing_cache, node) = (Arc::clone(&self.listing_cache), Arc::clone(node));
                 // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
-                let replace = move |_: &Arc<Cache>| listing_cache.replace(&node, listing, is_by_mirror);
+                let replace = move |_: &Arc<Cache>| {
+                    let names = listing_cache.replace(&node, listing, is_by_mirror)?;
+                    if let Some(incoming) = incoming {
+                        incoming.complete(&names);
+                    }
+                    Some(names)
+                };
                 let replaced = self.shared.cache.blocking(replace).await?;
                 let names = replaced.ok_or(TreeError::NotADirectory)?;
                 if is_same_version && known.is_some_and(|known| are_different(known, &names)) {
@@ -308,6 +364,7 @@ impl Listings {
         url: &Url,
         known: Option<&Arc<Snapshot>>,
         validator: &Validator,
+        names: Option<&Arc<dyn NameSink>>,
         urgency: Urgency,
     ) -> Result<Answer<Option<Listing>>, TreeError> {
         if let Some(listing) = directory.source.list_now(url) {
@@ -324,13 +381,53 @@ impl Listings {
         let request = |there: Option<Url>| async move {
             match there {
                 None if *validator != Validator::None => source.list_if_changed(url, validator).await,
-                there => source.list(url, there.as_ref().unwrap_or(url)).await.map(Some),
+                there => {
+                    let there = there.as_ref().unwrap_or(url);
+                    let listing = match names {
+                        Some(names) => source.list_early(url, there, names).await,
+                        None => source.list(url, there).await,
+                    };
+                    listing.map(Some)
+                }
             }
         };
         let answer = self.shared.requests.ask(url, authority, urgency, request).await?;
         match (known, &answer.value) {
             (Some(known), Some(listing)) if !may_become(known, listing) => Err(stands_in(url)),
             _ => Ok(answer),
+        }
+    }
+}
+
+/// A request for a listing. If it is dropped before the answer, it goes on in the background if the listing has names already, or if
+/// another program waits for them.
+struct ListingRequest<'a> {
+    /// `None` once it is answered.
+    listing: Option<BoxFuture<'static, Result<Arc<Snapshot>, TreeError>>>,
+    /// The directory.
+    node: &'a Node,
+    runtime: &'a Handle,
+}
+
+impl ListingRequest<'_> {
+    async fn answer(&mut self) -> Result<Arc<Snapshot>, TreeError> {
+        let Some(listing) = &mut self.listing else {
+            return Err(TreeError::NotAsked);
+        };
+        let answer = listing.await;
+        self.listing = None;
+        answer
+    }
+}
+
+impl Drop for ListingRequest<'_> {
+    fn drop(&mut self) {
+        let incoming = self.node.directory().and_then(|directory| directory.incoming.current());
+        if let Some(listing) = self.listing.take()
+            && incoming.is_some_and(|incoming| incoming.is_needed_by_others())
+        {
+            // Its readers get an error from the listing itself.
+            self.runtime.spawn(listing);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::dates::Dates;
 use super::freshness::Freshness;
 use super::ino::{Ino, ROOT};
 use super::listed_names::ListingContext;
+use super::partial_listing::Incoming;
 use super::snapshot::{Child, Snapshot};
 use super::totals::{Counted, Totals};
 use crate::http::Validator;
@@ -42,6 +43,8 @@ pub(in crate::vfs) struct Directory<N> {
     pub(in crate::vfs) state: RwLock<State<N>>,
     /// Held while a task fetches the listing; other tasks wait for the same answer.
     pub(in crate::vfs) refreshing: tokio::sync::Mutex<()>,
+    /// The listing that is being received while no names are known.
+    pub(in crate::vfs) incoming: Incoming<N>,
     /// The position after the file whose size was last requested, for requests ahead of `stat`.
     pub(in crate::vfs) resolved_until: AtomicUsize,
 }
@@ -150,6 +153,7 @@ impl<N: Child> Directory<N> {
                 unlisted: HashMap::new(),
             }),
             refreshing: tokio::sync::Mutex::default(),
+            incoming: Incoming::default(),
             resolved_until: AtomicUsize::new(0),
         }
     }

@@ -8,6 +8,7 @@ use url::Url;
 use super::attributes::Attributes;
 use super::directory;
 use super::ino::{Ino, NOWHERE};
+use super::partial_listing;
 use super::remote_file::RemoteFile;
 use super::remote_file::state::Successor;
 use super::snapshot::{self, Child};
@@ -21,6 +22,15 @@ pub(in crate::vfs) type Directory = directory::Directory<Node>;
 
 /// The names in a directory at one moment.
 pub(crate) type Snapshot = snapshot::Snapshot<Node>;
+
+/// A listing that is being received.
+pub(in crate::vfs) type PartialListing = partial_listing::PartialListing<Node>;
+
+/// The names that a program reads from a directory.
+pub(crate) type DirectoryNames = partial_listing::DirectoryNames<Node>;
+
+/// What is at a position of a directory's names.
+pub(crate) type Position = partial_listing::Position<Node>;
 
 /// A directory, or one version of a remote file.
 pub(crate) struct Node {

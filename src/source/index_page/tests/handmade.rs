@@ -417,3 +417,23 @@ fn listing_is_recognised_by_title_or_columns() {
         "<title>Welcome</title><a href=terms.html>terms</a><a href=news/>news</a>"
     ));
 }
+
+#[test]
+fn rows_with_facts_are_certain_before_the_end() {
+    let page = "<title>Index of /</title><a href=about.html>about</a><pre>\n<a href=a>a</a>  22-Nov-2026 12:00  7\n\
+                <a href=b>b</a>\n<a href=d/>d/</a>  22-Nov-2026 12:00  -\n";
+    let url = Url::parse(super::PAGE).unwrap();
+    let (early, ()) = crate::source::receiving::Collected::of(|early| {
+        let config = ListingConfig::default();
+        let mut parser = crate::source::index_page::PageParser::new(&url, None, &config, early.clone());
+        parser.push(page.as_bytes()).unwrap();
+        // The page goes on.
+        parser.push(b"<a href=").unwrap();
+    });
+    let names: Vec<_> = early.iter().map(|entry| entry.name.as_bytes()).collect();
+    assert_eq!(
+        names,
+        [b"a", b"d"],
+        "the others may turn out to be no rows of the listing"
+    );
+}

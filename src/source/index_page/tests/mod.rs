@@ -8,15 +8,30 @@ mod servers;
 
 use url::Url;
 
-use super::NotAnIndex;
+use super::{NotAnIndex, PageParser};
+use crate::source::receiving::Collected;
 use crate::source::{Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, ListingConfig};
 
 /// The URL of the pages.
 const PAGE: &str = "http://origin.test/corpus/";
 
-/// Parses a page with the default limits.
+/// Parses a page with the default limits. Asserts that it is the same if it comes in two parts, and that what is certain before the
+/// end is so at the end.
 fn parse(page: &Url, body: &[u8], charset: Option<&str>) -> Result<Listing, NotAnIndex> {
-    super::parse(page, body, charset, &ListingConfig::default())
+    let config = ListingConfig::default();
+    let whole = super::parse(page, body, charset, &config);
+    let (one, other) = body.split_at(body.len() * 2 / 3);
+    let (early, in_parts) = Collected::of(|early| {
+        let mut parser = PageParser::new(page, charset, &config, early.clone());
+        parser.push(one)?;
+        parser.push(other)?;
+        parser.finish().map(|(listing, _)| listing)
+    });
+    assert_eq!(in_parts, whole);
+    if let Ok(listing) = &whole {
+        Collected::assert_is_part_of(&early, listing);
+    }
+    whole
 }
 
 /// Parses a page, as UTF-8, from [`PAGE`].

@@ -1,0 +1,119 @@
+//! Directories that are read while their listings are received: the first names come before the last ones, and only a complete
+//! listing counts.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, DirEntry, ReadDir};
+use std::io;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+
+use crate::common::Mount;
+use crate::common::files::errno_of;
+use crate::origin::{Content, Fault, Gate, Origin};
+
+/// Enough names for a page of half a mebibyte.
+const NAMES: usize = 6_000;
+
+/// Bytes of the page that are sent before it is held or cut: those of more names than [`FIRST`].
+const BEGINNING: u64 = 300_000;
+
+/// Names that are read before the rest is sent.
+const FIRST: usize = 1_000;
+
+/// A directory `/big` with many files and a directory.
+fn site() -> Origin {
+    let origin = Origin::start();
+    for number in 0..NAMES - 1 {
+        origin.add(&format!("/big/name-{number:06}"), Content::noise(10, 1));
+    }
+    origin.add("/big/a/leaf", "leaf");
+    origin
+}
+
+/// Name, inode number, and whether it is a directory.
+type Listed = (OsString, u64, bool);
+
+fn facts(entry: &DirEntry) -> Listed {
+    let is_directory = entry.file_type().expect("a type").is_dir();
+    (entry.file_name(), entry.ino(), is_directory)
+}
+
+fn next(entries: &mut ReadDir) -> Option<Listed> {
+    entries.next().map(|entry| facts(&entry.expect("an entry")))
+}
+
+fn open(mount: &Mount) -> ReadDir {
+    fs::read_dir(mount.path("big")).expect("to open the directory")
+}
+
+/// What a whole reading of the directory shows; each name once.
+#[track_caller]
+fn whole(entries: impl Iterator<Item = Listed>) -> BTreeSet<Listed> {
+    let mut number = 0;
+    let all: BTreeSet<Listed> = entries.inspect(|_| number += 1).collect();
+    let names: BTreeSet<&OsString> = all.iter().map(|(name, ..)| name).collect();
+    assert_eq!(
+        (number, all.len(), names.len()),
+        (NAMES, NAMES, NAMES),
+        "each name once"
+    );
+    all
+}
+
+fn read_all(mount: &Mount) -> BTreeSet<Listed> {
+    whole(open(mount).map(|entry| facts(&entry.expect("an entry"))))
+}
+
+#[test]
+fn first_names_come_while_the_rest_is_held() {
+    let origin = site();
+    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "1h").start();
+    let gate = Gate::new();
+    origin.on("/big/").fault(Fault::HoldAfter(BEGINNING, gate.clone()));
+    // Two programs read the one listing; the second comes when it is under way.
+    let (mut one, mut other) = (open(&mount), open(&mount));
+    let mut read = Vec::from_iter(std::iter::from_fn(|| next(&mut one)).take(FIRST));
+    let mut also_read = Vec::from_iter(std::iter::from_fn(|| next(&mut other)).take(FIRST));
+    // Names that are shown are there, and cost no request.
+    for (name, ino, is_directory) in [&read[0], &read[1], &read[FIRST - 1]] {
+        let metadata = fs::metadata(mount.path("big").join(name)).expect("its attributes");
+        assert_eq!((metadata.ino(), metadata.is_dir()), (*ino, *is_directory));
+    }
+
+    gate.open();
+    read.extend(std::iter::from_fn(|| next(&mut one)));
+    also_read.extend(std::iter::from_fn(|| next(&mut other)));
+    let read = whole(read.into_iter());
+    assert_eq!(read, whole(also_read.into_iter()));
+    assert_eq!(read, read_all(&mount), "as in the complete listing");
+    let log = origin.log().all();
+    let in_directory = log.0.iter().filter(|request| request.path.starts_with("/big/"));
+    assert_eq!(in_directory.count(), 1, "one request for the listing, and no other");
+}
+
+#[test]
+fn broken_listing_ends_in_an_error_and_does_not_count() {
+    let origin = site();
+    let mount = Mount::of(&origin.url("/"))
+        .with("--attr-ttl", "1h")
+        .with("--read-timeout", "3s")
+        .start();
+    let broken = origin.on("/big/").fault(Fault::CloseAfter(BEGINNING));
+    let mut entries = open(&mount);
+    let read: Vec<io::Result<Listed>> = std::iter::from_fn(|| entries.next())
+        .map(|entry| entry.map(|entry| facts(&entry)))
+        .take(NAMES)
+        .collect();
+    let (error, shown) = read.split_last().expect("names and an error");
+    assert!(shown.len() >= FIRST && shown.len() < NAMES && shown.iter().all(Result::is_ok));
+    let errno = errno_of(
+        error
+            .as_ref()
+            .map_err(|error| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(0))),
+    );
+    assert!([libc::EIO, libc::ETIMEDOUT].contains(&errno), "{error:?}");
+    broken.lift();
+    // A name that was not shown is not absent.
+    fs::metadata(mount.path("big/name-005990")).expect("it exists");
+    read_all(&mount);
+}
