@@ -61,8 +61,10 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 	chmod 755 $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	$(INSTALL_TEXT) mount-helpers/systemd/fetchfs@.service >$(DESTDIR)$(UNITDIR)/system/fetchfs@.service
 	$(INSTALL_TEXT) mount-helpers/systemd/user/fetchfs@.service >$(DESTDIR)$(UNITDIR)/user/fetchfs@.service
-	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	$(BINARY) man $(DESTDIR)$(MANDIR)/man1
+	mv $(DESTDIR)$(MANDIR)/man1/fetchfs.toml.5 $(DESTDIR)$(MANDIR)/man5/
+	mv $(DESTDIR)$(MANDIR)/man1/mount.fetchfs.8 $(DESTDIR)$(MANDIR)/man8/
 	$(BINARY) completions bash >$(DESTDIR)$(BASHDIR)/fetchfs
 	$(BINARY) completions zsh >$(DESTDIR)$(ZSHDIR)/_fetchfs
 	$(BINARY) completions fish >$(DESTDIR)$(FISHDIR)/fetchfs.fish
@@ -72,6 +74,7 @@ uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	rm -f $(DESTDIR)$(UNITDIR)/system/fetchfs@.service $(DESTDIR)$(UNITDIR)/user/fetchfs@.service
 	rm -f $(DESTDIR)$(MANDIR)/man1/fetchfs.1 $(DESTDIR)$(MANDIR)/man1/fetchfs-*.1
+	rm -f $(DESTDIR)$(MANDIR)/man5/fetchfs.toml.5 $(DESTDIR)$(MANDIR)/man8/mount.fetchfs.8
 	rm -f $(DESTDIR)$(BASHDIR)/fetchfs $(DESTDIR)$(ZSHDIR)/_fetchfs $(DESTDIR)$(FISHDIR)/fetchfs.fish
 
 fmt: cargo ## Format the code

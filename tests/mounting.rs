@@ -235,6 +235,9 @@ fn mount_t_fetchfs_and_fstab_work() {
     let script = r#"
         cd "$1"; url=$2; sbin=$(readlink -f /sbin); PATH=$1/helpers:$PATH
         mount -t overlay overlay -o "lowerdir=$1/helpers:$sbin" "$sbin"
+        mount -f -t fetchfs -o "ro,cache_dir=$1/cache" "$url" "$1/mnt"
+        if mount -f -t fetchfs -o bogus "$url" "$1/mnt" 2>/dev/null; then exit 3; fi
+        if findmnt -n "$1/mnt"; then exit 4; fi
         mount -t fetchfs -o "ro,cache_dir=$1/cache,cache_size=1G,_netdev" "$url" "$1/mnt"
         findmnt -n -o FSTYPE,SOURCE "$1/mnt"; cat mnt/hello.txt
         umount "$1/mnt"

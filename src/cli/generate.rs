@@ -1,13 +1,13 @@
 //! `fetchfs completions` and `fetchfs man`: the files that `make install` installs beside the program. Both are
-//! generated from the one table of options, so they match the program. The commands are hidden, because only the
-//! installation needs them.
+//! generated from the one table of options, so they match the program.
+
+mod manual;
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
-use clap_mangen::Man;
 
 use super::support::output;
 use super::support::program::program;
@@ -15,7 +15,7 @@ use super::support::program::program;
 pub(super) fn completions_command() -> Command {
     Command::new("completions")
         .about("Print a completion script for a shell")
-        .hide(true)
+        .after_help("Example:\n  fetchfs completions bash >~/.local/share/bash-completion/completions/fetchfs")
         .arg(
             Arg::new("shell")
                 .value_name("SHELL")
@@ -27,8 +27,8 @@ pub(super) fn completions_command() -> Command {
 pub(super) fn man_command() -> Command {
     let into = Arg::new("directory").value_name("DIR").required(true);
     Command::new("man")
-        .about("Write the manual pages into a directory: fetchfs(1) and one for each command")
-        .hide(true)
+        .about("Write the manual pages into a directory")
+        .after_help("Example:\n  fetchfs man /tmp && man /tmp/fetchfs-mount.1")
         .arg(into.value_parser(value_parser!(PathBuf)))
 }
 
@@ -41,26 +41,14 @@ pub(super) fn run_completions(matches: &ArgMatches, all: &Command) -> anyhow::Re
 
 pub(super) fn run_man(matches: &ArgMatches, all: &Command) -> anyhow::Result<()> {
     let directory: &PathBuf = matches.get_one("directory").expect("it is required");
-    let mut all = without_help(shown_commands(all));
-    all.build();
-    write_pages(directory, &all, "fetchfs")
-}
-
-/// Removes the `help` commands, which have no man pages.
-fn without_help(command: Command) -> Command {
-    command.disable_help_subcommand(true).mut_subcommands(without_help)
-}
-
-/// Writes the man pages of a command and its subcommands.
-fn write_pages(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
-    write_page(directory, command, name)?;
-    for inner in command.get_subcommands() {
-        write_pages(directory, inner, &format!("{name}-{}", inner.get_name()))?;
+    for page in manual::pages(shown_commands(all))? {
+        let path = directory.join(page.file);
+        std::fs::write(&path, page.text).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
 
-/// The commands that help and man pages show.
+/// The commands that completions and man pages have.
 fn shown_commands(all: &Command) -> Command {
     let shown: Vec<Command> = all
         .get_subcommands()
@@ -68,17 +56,6 @@ fn shown_commands(all: &Command) -> Command {
         .cloned()
         .collect();
     program().subcommands(shown)
-}
-
-fn write_page(directory: &std::path::Path, command: &Command, name: &str) -> anyhow::Result<()> {
-    let path = directory.join(format!("{name}.1"));
-    // clap needs names with a static lifetime.
-    let named = command.clone().name(name.to_owned());
-    let mut page = Vec::new();
-    Man::new(named)
-        .source(concat!("fetchfs ", env!("CARGO_PKG_VERSION")))
-        .render(&mut page)?;
-    std::fs::write(&path, page).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -101,14 +78,43 @@ mod tests {
         assert!(page("fetchfs-cache-verify.1").contains("repair"));
         // Every page that another page refers to exists.
         for page in ["fetchfs.1", "fetchfs-cache.1"].map(page) {
-            let mut names = page.lines().filter_map(|line| line.strip_suffix("(1)")).peekable();
+            let lines = page.lines().filter(|line| !line.starts_with("\\fB"));
+            let mut names = lines.filter_map(|line| line.strip_suffix("(1)")).peekable();
             assert!(names.peek().is_some(), "{page}");
             names.for_each(|name| {
                 let name = name.replace('\\', "");
                 assert!(directory.path().join(format!("{name}.1")).is_file(), "{name}");
             });
         }
-        assert!(!directory.path().join("fetchfs-man.1").exists());
+        // What a reader looks for at the end of a page.
+        let mount = page("fetchfs-mount.1");
+        for section in ["EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"] {
+            assert!(
+                mount.contains(&format!(".SH \"{section}\"")) || mount.contains(&format!(".SH {section}")),
+                "{section}"
+            );
+        }
+        assert!(page("mount.fetchfs.8").contains("semanage"));
+        let file = page("fetchfs.toml.5");
+        for key in ["cache_size", "include", "password_file"] {
+            assert!(file.contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn manual_pages_have_no_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let typed = ["man".as_ref(), directory.path().as_os_str()];
+        run_man(&man_command().get_matches_from(typed), &command()).unwrap();
+        for page in std::fs::read_dir(directory.path()).unwrap() {
+            let path = page.unwrap().path();
+            // A line that begins with a control character and is no macro is dropped by man(1) without a word.
+            for line in std::fs::read_to_string(&path).unwrap().lines() {
+                let is_macro = |rest: &str| rest.starts_with(|first: char| first.is_ascii_alphabetic());
+                let is_fine = line.strip_prefix('.').is_none_or(is_macro) && !line.starts_with('\'');
+                assert!(is_fine || line.starts_with("'\\\""), "{}: {line}", path.display());
+            }
+        }
     }
 
     #[test]

@@ -14,9 +14,13 @@ use crate::mount::{self, Ready, mountpoint};
 
 pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
     let (args, options) = understand(matches, typed, program)?;
+    let is_dry_run = args.is_dry_run();
     let mut config = config::resolve(args, options.sources.library().cloned())?;
     config.options = Some(options);
     config.mountpoint = mountpoint::resolve(&config.mountpoint)?;
+    if is_dry_run {
+        return Ok(());
+    }
     hide_secrets();
     if config.foreground {
         serve(config, Ready::foreground())

@@ -236,6 +236,12 @@ pub(crate) struct MountArgs {
     #[arg(short, long, help_heading = "Running")]
     pub(super) foreground: bool,
 
+    /// Check the arguments and the mountpoint, and mount nothing
+    ///
+    /// No server is asked: `fetchfs doctor` does that.
+    #[arg(long, help_heading = "Running")]
+    pub(super) dry_run: bool,
+
     /// Config file in TOML, with options as keys
     ///
     /// For example cache_size = "20GiB", allow_other = true, header = ["X-A: 1", "X-B: 2"]. Options for only some
@@ -284,6 +290,11 @@ Exit status: 0 mounted, 1 failed, 2 wrong usage."
 );
 
 impl MountArgs {
+    /// Returns true if nothing is to be mounted.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// The values of all `-o`, joined. Each still needs [`super::expand_options`].
     pub(crate) fn options(&self) -> String {
         self.options.join(",")

@@ -27,7 +27,7 @@ pub use args::mount_command;
 pub(crate) use changeable::{CHANGEABLE, Changeable, absolute_assignment, option_named};
 pub(crate) use error::ConfigError;
 pub(crate) use file::{FileError, SECRETS};
-pub(crate) use library::{Checked, LibraryFile, check_config};
+pub(crate) use library::{Checked, LibraryFile, check_config, source_command as library_options};
 pub(crate) use mount_config::{ATTR_TTL, EngineConfig, MountConfig, MountOptions};
 pub(crate) use network::NetworkError;
 pub(crate) use network::values::{
@@ -35,7 +35,7 @@ pub(crate) use network::values::{
 };
 pub(crate) use option_sources::{OptionSources, OptionValue, ValueOrigin};
 pub use options::expand as expand_options;
-pub(crate) use options::{Expanded, OptionError, unknown_variables, variable_of};
+pub(crate) use options::{Expanded, OptionError, unknown_variables, variable_of, words_of_mount};
 pub(crate) use paths::default_cache_dir;
 pub(crate) use resolve::{cache_dir_beside_mounts, resolve};
 pub(crate) use s3::{endpoint as s3_endpoint, region as s3_region};

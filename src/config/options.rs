@@ -6,6 +6,9 @@
 //!
 //! A line in fstab may carry generic words besides. This module knows each of them and its effect.
 
+#[cfg(test)]
+mod page;
+
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
@@ -57,74 +60,162 @@ fn advice(nearest: Option<&str>) -> String {
 }
 
 /// The effect of a word that is not a flag of fetchfs.
-enum Generic {
-    /// No effect: it is so already, or it is for another program.
-    Accepted,
-    /// No effect, which its author may not expect.
-    Ignored(&'static str),
-    Refused(&'static str),
-    Unknown,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// None: it is so already, or it is for another program.
+    None,
+    /// None, which its author may not expect, so it is said.
+    Warning,
+    /// The mount is refused.
+    Refusal,
 }
 
-/// The generic words. Option names with `-`.
-fn generic(name: &str) -> Generic {
-    match name {
-        // For mount(8), systemd and the boot scripts; mount helpers receive them as well. `user` may come as
-        // `user=NAME`.
-        "defaults" | "auto" | "noauto" | "nofail" | "user" | "nouser" | "users" | "nousers" | "owner" | "noowner"
-        | "group" | "nogroup" | "-netdev" | "comment" | "loud" | "silent" => Generic::Accepted,
-        // A mount is always read-only. mount(8) passes `rw` if `ro` is absent, so `rw` can't be an error.
-        "ro" | "rw" => Generic::Accepted,
-        // A mount is always nosuid and nodev.
-        "suid" | "nosuid" | "dev" | "nodev" => Generic::Accepted,
-        // Without writes there is nothing to synchronise; FUSE mounts have no access times of their own.
-        "sync" | "async" | "dirsync" | "atime" | "noatime" | "diratime" | "nodiratime" | "relatime" | "norelatime"
-        | "strictatime" | "nostrictatime" | "lazytime" | "nolazytime" | "mand" | "nomand" | "iversion"
-        | "noiversion" => Generic::Accepted,
-        // The name of the mount is the source, without secrets; the kernel always checks permissions.
-        "fsname" | "subtype" | "default-permissions" => Generic::Accepted,
-        // Words of libfuse, with which other file systems are tuned (fuse(8)).
-        "kernel-cache" | "auto-cache" | "ac-attr-timeout" | "direct-io" => {
-            Generic::Ignored("the kernel's pages are kept while a file's version stays the same")
-        }
-        "attr-timeout" | "entry-timeout" | "negative-timeout" => {
-            Generic::Ignored("`attr_ttl` says how long names and attributes are used")
-        }
-        "use-ino" | "readdir-ino" | "noforget" | "hard-remove" => Generic::Ignored("inode numbers are always stable"),
-        "max-read"
-        | "max-readahead"
-        | "large-read"
-        | "big-writes"
-        | "clone-fd"
-        | "max-background"
-        | "congestion-threshold"
-        | "max-idle-threads"
-        | "max-threads"
-        | "idle-threads"
-        | "intr"
-        | "no-remote-lock"
-        | "no-remote-flock"
-        | "no-remote-posix-lock"
-        | "splice-read"
-        | "splice-write"
-        | "splice-move"
-        | "async-read"
-        | "sync-read"
-        | "blkdev"
-        | "blksize" => Generic::Ignored("fetchfs chooses it"),
-        "auto-unmount" => Generic::Ignored("after a crash `fetchfs mount` or `fetchfs unmount` cleans up"),
-        "context" | "fscontext" | "defcontext" | "rootcontext" | "seclabel" => {
-            Generic::Refused("is not supported; set the label by a policy, for example with `semanage fcontext`")
-        }
-        "allow-root" => Generic::Refused(
-            "is not supported; `allow_other` gives access to root and to all other \
-                                          users",
-        ),
-        "nonempty" => Generic::Refused("is not supported; a mount needs an empty directory, so that it hides nothing"),
-        "remount" => Generic::Refused("is not supported; unmount, then mount with the new options"),
-        _ if name.starts_with("x-") || name.starts_with("X-") => Generic::Accepted,
-        _ => Generic::Unknown,
+/// Words with one effect, for one reason.
+struct Words {
+    effect: Effect,
+    /// In the notation of fstab, with `_`.
+    words: &'static [&'static str],
+    why: &'static str,
+}
+
+/// The words of mount(8), fstab and libfuse. Those that begin with `x-` or `X-` have no effect either.
+const WORDS: [Words; 14] = [
+    Words {
+        effect: Effect::None,
+        // `user` may come as `user=NAME`.
+        words: &[
+            "defaults", "auto", "noauto", "nofail", "user", "nouser", "users", "nousers", "owner", "noowner", "group",
+            "nogroup", "_netdev", "comment", "loud", "silent",
+        ],
+        why: "they are for mount(8), systemd and the boot scripts",
+    },
+    Words {
+        effect: Effect::None,
+        words: &["ro", "rw"],
+        // mount(8) passes `rw` if `ro` is absent, so it can't be an error.
+        why: "a mount is always read-only; mount(8) says `rw` whenever `ro` is absent",
+    },
+    Words {
+        effect: Effect::None,
+        words: &["suid", "nosuid", "dev", "nodev"],
+        why: "a mount is always nosuid and nodev",
+    },
+    Words {
+        effect: Effect::None,
+        words: &[
+            "sync",
+            "async",
+            "dirsync",
+            "atime",
+            "noatime",
+            "diratime",
+            "nodiratime",
+            "relatime",
+            "norelatime",
+            "strictatime",
+            "nostrictatime",
+            "lazytime",
+            "nolazytime",
+            "mand",
+            "nomand",
+            "iversion",
+            "noiversion",
+        ],
+        why: "without writes there is nothing to synchronise, and FUSE mounts have no access times of their own",
+    },
+    Words {
+        effect: Effect::None,
+        words: &["fsname", "subtype", "default_permissions"],
+        why: "a mount is named after its source, without secrets, and the kernel always checks permissions",
+    },
+    Words {
+        effect: Effect::Warning,
+        words: &["kernel_cache", "auto_cache", "ac_attr_timeout", "direct_io"],
+        why: "the kernel's pages are kept while a file's version stays the same",
+    },
+    Words {
+        effect: Effect::Warning,
+        words: &["attr_timeout", "entry_timeout", "negative_timeout"],
+        why: "`attr_ttl` says how long names and attributes are used",
+    },
+    Words {
+        effect: Effect::Warning,
+        words: &["use_ino", "readdir_ino", "noforget", "hard_remove"],
+        why: "inode numbers are always stable",
+    },
+    Words {
+        effect: Effect::Warning,
+        words: &[
+            "max_read",
+            "max_readahead",
+            "large_read",
+            "big_writes",
+            "clone_fd",
+            "max_background",
+            "congestion_threshold",
+            "max_idle_threads",
+            "max_threads",
+            "idle_threads",
+            "intr",
+            "no_remote_lock",
+            "no_remote_flock",
+            "no_remote_posix_lock",
+            "splice_read",
+            "splice_write",
+            "splice_move",
+            "async_read",
+            "sync_read",
+            "blkdev",
+            "blksize",
+        ],
+        why: "fetchfs chooses it",
+    },
+    Words {
+        effect: Effect::Warning,
+        words: &["auto_unmount"],
+        why: "after a crash `fetchfs mount` or `fetchfs unmount` cleans up",
+    },
+    Words {
+        effect: Effect::Refusal,
+        words: &["context", "fscontext", "defcontext", "rootcontext", "seclabel"],
+        why: "is not supported; set the label by a policy, for example with `semanage fcontext`",
+    },
+    Words {
+        effect: Effect::Refusal,
+        words: &["allow_root"],
+        why: "is not supported; `allow_other` gives access to root and to all other users",
+    },
+    Words {
+        effect: Effect::Refusal,
+        words: &["nonempty"],
+        why: "is not supported; a mount needs an empty directory, so that it hides nothing",
+    },
+    Words {
+        effect: Effect::Refusal,
+        words: &["remount"],
+        why: "is not supported; `fetchfs set` changes options of a mount, else unmount and mount again",
+    },
+];
+
+/// The words of mount(8) and libfuse, as lists, and the effect of each list: for the manual.
+pub(crate) fn words_of_mount() -> impl Iterator<Item = (String, String)> {
+    WORDS.iter().map(|words| {
+        let effect = match words.effect {
+            Effect::None => format!("no effect: {}", words.why),
+            Effect::Warning => format!("no effect, with a warning: {}", words.why),
+            Effect::Refusal => words.why.to_owned(),
+        };
+        (words.words.join(", "), effect)
+    })
+}
+
+/// The effect of a word, and why, for a name with `_`.
+fn effect_of(name: &str) -> Option<(Effect, &'static str)> {
+    if name.starts_with("x-") || name.starts_with("X-") {
+        return Some((Effect::None, "they are for other programs"));
     }
+    let found = WORDS.iter().find(|words| words.words.contains(&name))?;
+    Some((found.effect, found.why))
 }
 
 /// The meaning of a value of `-o`.
@@ -226,14 +317,14 @@ fn one(command: &Command, option: &str) -> Result<Meaning, OptionError> {
     };
     let name = written.replace('_', "-");
     let Some(flag) = flag_named(command, &name) else {
-        return match generic(&name) {
-            Generic::Accepted => Ok(Meaning::Nothing),
-            Generic::Ignored(why) => Ok(Meaning::Ignored(why)),
-            Generic::Refused(reason) => Err(OptionError::Refused {
+        return match effect_of(&written.replace('-', "_")).or_else(|| effect_of(written)) {
+            Some((Effect::None, _)) => Ok(Meaning::Nothing),
+            Some((Effect::Warning, why)) => Ok(Meaning::Ignored(why)),
+            Some((Effect::Refusal, reason)) => Err(OptionError::Refused {
                 name: written.to_owned(),
                 reason,
             }),
-            Generic::Unknown => Err(OptionError::Unknown {
+            None => Err(OptionError::Unknown {
                 name: written.to_owned(),
                 nearest: nearest(command, &name),
             }),

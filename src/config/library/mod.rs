@@ -29,8 +29,9 @@ use crate::source::library::{LibraryConfig, MemberConfig};
 pub(crate) use check::{Checked, check_config};
 use fault::{fault, written};
 use member::{Base, same_place_of_several_users};
+pub(crate) use options::source_command;
 pub(super) use options::without_environment;
-use options::{OF_ONE_SOURCE, is_of_sources, source_command};
+use options::{OF_ONE_SOURCE, is_of_sources};
 
 /// How the name of a library's file ends.
 const EXTENSION: &str = ".toml";

@@ -111,7 +111,7 @@ fn newer(text: &str) -> Result<Newer, String> {
 }
 
 /// All options that a source may have, as a command.
-pub(super) fn source_command() -> Command {
+pub(crate) fn source_command() -> Command {
     let command = mount_command();
     let of_mount = command
         .get_arguments()
