@@ -105,6 +105,7 @@ mod logging;
 mod mount;
 mod origin;
 mod source;
+mod stats;
 mod util;
 mod vfs;
 

@@ -64,6 +64,7 @@ mod server_limits;
 mod settings;
 mod sharing;
 mod sizes;
+mod status;
 mod tree_walks;
 mod unmounting;
 mod unprivileged;

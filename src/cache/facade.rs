@@ -26,6 +26,7 @@ use super::settings::Settings;
 use super::sharing::DirLock;
 use crate::http::{Origin, Version};
 use crate::origin::{Content, Hash, HashAlgorithm, ListedSize, Sample};
+use crate::stats::CacheCounters;
 
 /// The chunk cache of one mount.
 pub struct Cache {
@@ -163,6 +164,11 @@ impl Cache {
     /// The size of chunks of files that are new to the cache.
     pub fn chunk_size(&self) -> ChunkSize {
         self.chunk_size
+    }
+
+    /// What goes into the cache and out of it, in this process.
+    pub(crate) fn counters(&self) -> Arc<CacheCounters> {
+        Arc::clone(&self.versions().counters)
     }
 
     /// Bytes in the cache.

@@ -93,7 +93,7 @@ fn system() -> String {
 /// The state of each mount, as `fetchfs status --json` has it.
 fn mounts() -> String {
     let mut found = Vec::new();
-    let asked = targets::ask_all(&[], &Request::Status, |mount, reply| match reply {
+    let asked = targets::ask_all(&[], &Request::Status { at_once: false }, |mount, reply| match reply {
         Reply::Status(status) => {
             found.push(serde_json::to_string_pretty(&status)?);
             Ok(())

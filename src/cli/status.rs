@@ -8,7 +8,8 @@ use clap::{Args, Command, FromArgMatches};
 
 use super::support::{output, targets};
 use crate::control::protocol::{Reply, Request};
-use crate::control::status::{Origin, Source, SourceState, Status};
+use crate::control::status::{Origin, Source, SourceState, Status, Totals};
+use crate::stats::Phase;
 
 /// Show the mounts and their current activity
 ///
@@ -31,17 +32,21 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = StatusArgs::from_arg_matches(matches)?;
     let mut found = Vec::new();
-    targets::ask_all(&args.mountpoints, &Request::Status, |mount, reply| match reply {
-        Reply::Status(status) => {
-            // The mount may have been moved since it began.
-            let mut status = *status;
-            status.mountpoint = mount.mountpoint.display().to_string();
-            status.elsewhere = mount.elsewhere.iter().map(|path| path.display().to_string()).collect();
-            found.push(status);
-            Ok(())
-        }
-        _ => Err(targets::unexpected(mount)),
-    })?;
+    targets::ask_all(
+        &args.mountpoints,
+        &Request::Status { at_once: false },
+        |mount, reply| match reply {
+            Reply::Status(status) => {
+                // The mount may have been moved since it began.
+                let mut status = *status;
+                status.mountpoint = mount.mountpoint.display().to_string();
+                status.elsewhere = mount.elsewhere.iter().map(|path| path.display().to_string()).collect();
+                found.push(status);
+                Ok(())
+            }
+            _ => Err(targets::unexpected(mount)),
+        },
+    )?;
     let text = if args.json {
         serde_json::to_string_pretty(&found)? + "\n"
     } else if found.is_empty() {
@@ -82,7 +87,7 @@ fn text(status: &Status) -> String {
         status.cache_dir,
         output::count(status.known_files, "file"),
         ByteSize(status.known_bytes),
-        ByteSize(status.fetching_rate),
+        ByteSize(status.fetching_rate.unwrap_or_default()),
         ByteSize(status.fetched_bytes),
     );
     status
@@ -93,6 +98,7 @@ fn text(status: &Status) -> String {
         .origins
         .iter()
         .for_each(|origin| text.push_str(&origin_text(origin)));
+    text.push_str(&activity_text(status));
     for down in &status.down {
         let time = humantime::format_duration(Duration::from_secs(down.seconds));
         text.push_str(&format!(
@@ -101,6 +107,58 @@ fn text(status: &Status) -> String {
         ));
     }
     text
+}
+
+/// What programs have read, what they wait for, and which failures they saw.
+fn activity_text(status: &Status) -> String {
+    let Totals {
+        hit_reads,
+        hit_bytes,
+        miss_reads,
+        miss_bytes,
+        evicted_bytes,
+        ..
+    } = status.totals;
+    let mut text = format!(
+        "  reads     {hit_reads} cached ({}), {miss_reads} fetched ({}), {} fetched and not read, {} evicted\n",
+        ByteSize(hit_bytes),
+        ByteSize(miss_bytes),
+        ByteSize(status.totals.over_fetched_bytes()),
+        ByteSize(evicted_bytes),
+    );
+    for (phase, reads) in &status.waiting.reads {
+        text.push_str(&format!(
+            "  waiting   {}: {}\n",
+            output::count(*reads, "read"),
+            phase_text(*phase)
+        ));
+    }
+    if status.waiting.names > 0 {
+        let names = output::count(status.waiting.names, "look-up or listing");
+        text.push_str(&format!("  waiting   {names}\n"));
+    }
+    for seen in &status.failures {
+        text.push_str(&format!(
+            "  failed    {} ({}, {}): {}\n",
+            seen.url,
+            seen.errno,
+            output::count(seen.count, "time"),
+            seen.reason
+        ));
+    }
+    text
+}
+
+/// What a read waits for.
+fn phase_text(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Queued => "queued",
+        Phase::Connecting => "connecting",
+        Phase::FirstByte => "waiting for the first byte",
+        Phase::Transferring => "transferring",
+        Phase::Throttled => "throttled",
+        Phase::BackingOff => "backing off after a failure",
+    }
 }
 
 /// The kinds of the sources; how many sources there are, for a library.
@@ -145,7 +203,8 @@ fn origin_text(origin: &Origin) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::Down;
+    use crate::control::status::{Down, SeenFailure, Waiting};
+    use crate::stats::Operation;
 
     #[test]
     fn a_mount_is_some_lines() {
@@ -166,7 +225,34 @@ mod tests {
             known_bytes: 5 << 40,
             left_out: Some("2 links with a query are not shown (use --query-links)".into()),
             fetched_bytes: 1 << 30,
-            fetching_rate: 12 << 20,
+            fetching_rate: Some(12 << 20),
+            totals: Totals {
+                hit_reads: 900,
+                hit_bytes: 90 << 20,
+                miss_reads: 100,
+                miss_bytes: 10 << 20,
+                fetched_bytes: 1 << 30,
+                used_bytes: 1000 << 20,
+                evicted_files: 2,
+                evicted_bytes: 3 << 20,
+                ..Totals::default()
+            },
+            waiting: Waiting {
+                reads: [(Phase::FirstByte, 2), (Phase::BackingOff, 1)].into(),
+                ..Waiting::default()
+            },
+            open_file_count: 0,
+            open_files: Vec::new(),
+            failures: vec![SeenFailure {
+                operation: Operation::Read,
+                url: "https://example.org/pub/a".into(),
+                errno: "EIO".into(),
+                http_status: Some(500),
+                reason: "the server answered 500".into(),
+                count: 3,
+                first: 1_700_000_000,
+                last: 1_700_000_100,
+            }],
             jobs: 1,
             origins: vec![Origin {
                 origin: "https://example.org:443".into(),
@@ -176,6 +262,7 @@ mod tests {
                 wanted_bytes: 8 << 20,
                 latency_ms: Some(52.3),
                 connection_rate: Some(20 << 20),
+                ..Origin::default()
             }],
             down: vec![Down {
                 origin: "https://mirror.example.org:443".into(),
@@ -193,6 +280,10 @@ mod tests {
                     2 links with a query are not shown (use --query-links)
           fetching  12.0 MiB/s, 1.0 GiB since it was mounted, 1 prefetch in the background
           https://example.org:443: 3 of 16 connections in use, 2 reads waiting, 8.0 MiB queued; latency 52.3 ms, 20.0 MiB/s per connection
+          reads     900 cached (90.0 MiB), 100 fetched (10.0 MiB), 24.0 MiB fetched and not read, 3.0 MiB evicted
+          waiting   2 reads: waiting for the first byte
+          waiting   1 read: backing off after a failure
+          failed    https://example.org/pub/a (EIO, 3 times): the server answered 500
           https://mirror.example.org:443 has been down for 1m 35s: the server refused the connection
         ");
     }

@@ -11,8 +11,10 @@ use super::jobs::{self, Jobs};
 use super::options::Options;
 use super::prefetch::Tools;
 use super::protocol::Reloaded;
-use crate::cache::Cache;
+use crate::cache::{Cache, OpenReaders};
+use crate::origin::Client;
 use crate::source::{Library, SourceSpec};
+use crate::stats::MountStats;
 use crate::vfs::Tree;
 
 /// Facts of the mount that `status` shows.
@@ -43,6 +45,20 @@ pub(crate) struct LibraryControl {
     pub reload: Arc<Reload>,
 }
 
+/// What a mount consists of, as its status sees it.
+pub(crate) struct Observed {
+    /// Its names.
+    pub tree: Arc<Tree>,
+    /// Its bytes.
+    pub cache: Arc<Cache>,
+    /// Its requests.
+    pub client: Client,
+    /// Its open files.
+    pub readers: Arc<OpenReaders>,
+    /// The failures that its users saw, and what else is counted.
+    pub stats: Arc<MountStats>,
+}
+
 /// Handles the requests to one mount.
 pub(crate) struct Control {
     pub(super) about: About,
@@ -51,6 +67,9 @@ pub(crate) struct Control {
     pub(super) options: Arc<dyn Options>,
     pub(super) tree: Arc<Tree>,
     pub(super) cache: Arc<Cache>,
+    pub(super) client: Client,
+    pub(super) readers: Arc<OpenReaders>,
+    pub(super) stats: Arc<MountStats>,
     pub(super) jobs: Arc<Jobs>,
     /// True once the mount has ended.
     over: watch::Sender<bool>,
@@ -64,10 +83,16 @@ impl Control {
         sources: &[SourceSpec],
         library: Option<LibraryControl>,
         options: Arc<dyn Options>,
-        tree: Arc<Tree>,
-        cache: Arc<Cache>,
+        observed: Observed,
         runtime: Handle,
     ) -> Arc<Control> {
+        let Observed {
+            tree,
+            cache,
+            client,
+            readers,
+            stats,
+        } = observed;
         let tools = Tools {
             tree: Arc::clone(&tree),
             cache: Arc::clone(&cache),
@@ -80,6 +105,9 @@ impl Control {
             options,
             tree,
             cache,
+            client,
+            readers,
+            stats,
             jobs,
             over: watch::Sender::new(false),
         })

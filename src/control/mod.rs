@@ -11,7 +11,6 @@ mod client;
 mod context;
 mod jobs;
 mod maps;
-mod measure;
 mod options;
 mod pins;
 mod prefetch;
@@ -21,6 +20,6 @@ mod server;
 pub(crate) mod status;
 
 pub(crate) use client::Client;
-pub(crate) use context::{About, Control, LibraryControl, Reload};
+pub(crate) use context::{About, Control, LibraryControl, Observed, Reload};
 pub(crate) use options::Options;
 pub(crate) use server::{serve, serve_at};

@@ -144,7 +144,11 @@ pub(crate) enum Request {
         recursive: bool,
     },
     /// Report the state of the mount. Answered by [`Reply::Status`].
-    Status,
+    Status {
+        /// Whether to leave out the rate, which takes 0.4 s to measure.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_once: bool,
+    },
     /// Report the options of the mount. Answered by [`Reply::Options`].
     GetOptions {
         /// Only this one.
@@ -401,7 +405,9 @@ mod tests {
         let request = Request::Prefetch { wanted };
         assert_eq!(parse(line).unwrap(), request);
         assert_eq!(serde_json::to_string(&request).unwrap(), line);
-        assert_eq!(parse(r#"{"do":"status"}"#).unwrap(), Request::Status);
+        let status = Request::Status { at_once: false };
+        assert_eq!(parse(r#"{"do":"status"}"#).unwrap(), status);
+        assert_eq!(serde_json::to_string(&status).unwrap(), r#"{"do":"status"}"#);
     }
 
     #[test]

@@ -18,11 +18,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::context::Control;
-use super::measure;
 use super::pins::NOT_RECORDED;
 use super::prefetch::{self, Tally};
 use super::protocol::{Fetched, Hello, LONGEST_REQUEST, Refreshed, Reply, Request, TreePath, Wanted};
 use super::refresh::{self, RefreshTally};
+use super::status;
 use crate::util::events;
 
 /// Most connections that have not sent their request yet. More wait in the socket's queue.
@@ -196,7 +196,7 @@ async fn answer(
         Request::SetOptions { assignments } => control.set_options(assignments).await,
         Request::Reload => reload(control).await,
         Request::AwaitEnd => std::future::pending().await,
-        Request::Status => Reply::Status(Box::new(measure::status(control).await)),
+        Request::Status { at_once } => Reply::Status(Box::new(status::measure(control, at_once).await)),
     })
 }
 

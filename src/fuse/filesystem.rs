@@ -22,22 +22,20 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use super::attributes::{Ownership, file_type};
-use super::connection::Connection;
+use super::attributes::file_type;
 use super::handles::Handles;
 use super::interrupts::Requester;
 use super::open_directory::OpenDirectory;
 use super::open_file::OpenFile;
-use super::passthrough::Passthrough;
 use super::relay;
 use super::replies::Reads;
-use super::shared::{Shared, complain};
+use super::shared::Shared;
 use super::xattrs;
-use crate::cache::{Cache, ReadAt, Sequential};
+use crate::cache::{ReadAt, Sequential};
 use crate::source::{NAME_MAX, Quota};
+use crate::stats::Operation;
 use crate::util::panic_guard::contained;
-use crate::util::shared_duration::SharedDuration;
-use crate::vfs::{DirectoryNames, Node, Tree, TreeError};
+use crate::vfs::{DirectoryNames, Node, TreeError};
 
 /// Most requests that the kernel may have in flight in the background: read-ahead of page-cached files. With 64 or
 /// more, 40 stalled readers of one file no longer delay those of another.
@@ -73,29 +71,14 @@ pub(crate) struct FetchFs {
 }
 
 impl FetchFs {
-    /// A file system over this tree.
+    /// A file system over a tree and a cache.
     ///
     /// # Errors
     /// If no threads can be started.
-    pub(crate) fn new(
-        tree: Arc<Tree>,
-        cache: Arc<Cache>,
-        runtime: Handle,
-        ownership: Ownership,
-        ttl: SharedDuration,
-        passthrough: Arc<Passthrough>,
-        connection: Arc<Connection>,
-    ) -> std::io::Result<FetchFs> {
-        let reads = Reads::start(Arc::clone(&connection))?;
+    pub(crate) fn new(shared: Shared, runtime: Handle) -> std::io::Result<FetchFs> {
+        let reads = Reads::start(Arc::clone(&shared.connection), Arc::clone(&shared.stats))?;
         Ok(FetchFs {
-            shared: Arc::new(Shared {
-                tree,
-                cache,
-                ownership,
-                ttl,
-                passthrough,
-                connection,
-            }),
+            shared: Arc::new(shared),
             reads,
             runtime,
             files: Arc::new(Handles::new()),
@@ -147,7 +130,12 @@ impl FetchFs {
                     Ok(())
                 };
                 let ready = shared.unless_ended(requester, ready).await;
-                answer(&shared, ready.map(|()| &*open).map_err(|error| complain(&error)));
+                answer(
+                    &shared,
+                    ready
+                        .map(|()| &*open)
+                        .map_err(|error| shared.complain(Operation::List, &error)),
+                );
             });
             return;
         }
@@ -156,7 +144,7 @@ impl FetchFs {
                 open.renew(names);
                 answer(shared, Ok(&open));
             }
-            Err(error) => answer(shared, Err(complain(&error))),
+            Err(error) => answer(shared, Err(shared.complain(Operation::List, &error))),
         };
         if let Some(listed) = node.list_now() {
             return finish(&shared, listed.map(DirectoryNames::Known));
@@ -178,7 +166,7 @@ impl FetchFs {
             match shared.unless_ended(requester, reading).await {
                 Ok(Some(bytes)) => shared.connection.answer_read(requester, reply, &bytes),
                 Ok(None) => reply.error(Errno::ESPIPE),
-                Err(error) => reply.error(complain(&error)),
+                Err(error) => reply.error(shared.complain(Operation::Read, &error)),
             }
         });
     }
@@ -261,7 +249,7 @@ impl Filesystem for FetchFs {
                         shared.refresh_dates(&node);
                         shared.reply_attr(reply, &node);
                     }
-                    Err(error) => reply.error(complain(&error)),
+                    Err(error) => reply.error(shared.complain(Operation::Lookup, &error)),
                 }
             });
         });
@@ -360,20 +348,22 @@ impl Filesystem for FetchFs {
             };
             self.shared.tree.note_directory_opened(&node);
             let directories = Arc::clone(&self.directories);
-            let answer = move |reply: ReplyOpen, node, listed: Result<DirectoryNames, TreeError>| match listed {
-                Ok(names) => {
-                    let open = OpenDirectory::new(node, names);
-                    reply.opened(directories.insert(open), FopenFlags::empty());
+            let answer = move |shared: &Shared, reply: ReplyOpen, node, listed: Result<DirectoryNames, TreeError>| {
+                match listed {
+                    Ok(names) => {
+                        let open = OpenDirectory::new(node, names);
+                        reply.opened(directories.insert(open), FopenFlags::empty());
+                    }
+                    Err(error) => reply.error(shared.complain(Operation::List, &error)),
                 }
-                Err(error) => reply.error(complain(&error)),
             };
             if let Some(listed) = node.list_now() {
-                return answer(reply, node, listed.map(DirectoryNames::Known));
+                return answer(&self.shared, reply, node, listed.map(DirectoryNames::Known));
             }
             let (shared, requester) = (Arc::clone(&self.shared), Requester::of(request));
             self.runtime.spawn(async move {
                 let listed = shared.unless_ended(requester, shared.tree.open_directory(&node)).await;
-                answer(reply, node, listed);
+                answer(&shared, reply, node, listed);
             });
         });
     }
@@ -388,7 +378,7 @@ impl Filesystem for FetchFs {
                     });
                     match read {
                         Ok(()) => reply.ok(),
-                        Err(error) => reply.error(complain(&error)),
+                        Err(error) => reply.error(shared.complain(Operation::List, &error)),
                     }
                 }
                 Err(errno) => reply.error(errno),
@@ -421,7 +411,7 @@ impl Filesystem for FetchFs {
                     });
                     match read {
                         Ok(()) => reply.ok(),
-                        Err(error) => reply.error(complain(&error)),
+                        Err(error) => reply.error(shared.complain(Operation::List, &error)),
                     }
                 }
                 Err(errno) => reply.error(errno),

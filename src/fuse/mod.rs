@@ -23,3 +23,4 @@ pub(crate) use attributes::Ownership;
 pub(crate) use connection::Connection;
 pub(crate) use filesystem::FetchFs;
 pub(crate) use passthrough::Passthrough;
+pub(crate) use shared::Shared;

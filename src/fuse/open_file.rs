@@ -5,7 +5,6 @@
 //! too, while the reader reads on. The process id of the request tells the two apart.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,8 +14,6 @@ use crate::vfs::DateHold;
 /// An open file handle.
 pub(super) struct OpenFile {
     reader: Arc<Reader>,
-    /// The thread that read last; 0 before the first read, or if the kernel can't name it.
-    read_by: AtomicU32,
     /// Keeps the file's date unchanged until the reader has closed the file.
     date: Mutex<Option<DateHold>>,
 }
@@ -26,21 +23,24 @@ impl OpenFile {
     pub(super) fn new(reader: Arc<Reader>, date: Option<DateHold>) -> OpenFile {
         OpenFile {
             reader,
-            read_by: AtomicU32::new(0),
             date: Mutex::new(date),
         }
     }
 
     /// The reader, for a read by this thread.
     pub(super) fn read_by(&self, thread: u32) -> Arc<Reader> {
-        self.read_by.store(thread, Ordering::Relaxed);
+        self.reader
+            .open_file()
+            .iter()
+            .for_each(|open| open.counts.set_thread(thread));
         Arc::clone(&self.reader)
     }
 
     /// Handles a close by this thread. If it belongs to the reading process, or that is unknown, read-ahead stops and
     /// the file's date may change.
     pub(super) fn closed_by(&self, thread: u32) {
-        if may_be_one_process(self.read_by.load(Ordering::Relaxed), thread) {
+        let read_by = self.reader.open_file().map_or(0, |open| open.counts.thread());
+        if may_be_one_process(read_by, thread) {
             self.reader.end_read_ahead();
             drop(self.date.lock().take());
         }

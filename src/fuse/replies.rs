@@ -15,6 +15,7 @@ use super::errno;
 use super::interrupts::Requester;
 use crate::cache::{ReadAt, ReadError, Reader, Step};
 use crate::http::redact;
+use crate::stats::{MountStats, Operation};
 use crate::util::panic_guard;
 
 /// Threads for parked reads. A reply is one copy from the page cache and one to the kernel, so one thread answers
@@ -26,6 +27,7 @@ pub(super) struct Reads {
     /// Queue of the pool.
     late: Sender<LateReply>,
     connection: Arc<Connection>,
+    stats: Arc<MountStats>,
 }
 
 /// A parked read whose wait has ended.
@@ -42,7 +44,7 @@ impl Reads {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(super) fn start(connection: Arc<Connection>) -> std::io::Result<Arc<Reads>> {
+    pub(super) fn start(connection: Arc<Connection>, stats: Arc<MountStats>) -> std::io::Result<Arc<Reads>> {
         // Unbounded, but each parked read is in it at most once, and the kernel bounds those.
         let (late, queue) = unbounded();
         for number in 0..THREADS {
@@ -51,7 +53,11 @@ impl Reads {
                 .name(format!("reader-{number}"))
                 .spawn(move || panic_guard::each(&queue, "answering a read", answer_late))?;
         }
-        Ok(Arc::new(Reads { late, connection }))
+        Ok(Arc::new(Reads {
+            late,
+            connection,
+            stats,
+        }))
     }
 
     /// Answers a read, at once or later.
@@ -92,12 +98,34 @@ impl Reads {
                     wait.on_end(move || reader.cancel(waiter));
                 }),
                 (Step::Done(len), Some(reply)) => self.connection.answer_read(requester, reply, &buffer[..len]),
-                (Step::Failed(ReadError::Cancelled), Some(reply)) => fail(reply, &reader, &interrupts.reason()),
-                (Step::Failed(error), Some(reply)) => fail(reply, &reader, &error),
+                (Step::Failed(ReadError::Cancelled), Some(reply)) => self.fail(reply, &reader, &interrupts.reason()),
+                (Step::Failed(error), Some(reply)) => self.fail(reply, &reader, &error),
                 // Only a waiting read gives its reply away.
                 (_, None) => {}
             }
         });
+    }
+
+    fn fail(&self, reply: ReplyData, reader: &Reader, error: &ReadError) {
+        let errno = errno::of_read(error);
+        match error {
+            // It is no failure, and the process that made the read is gone.
+            ReadError::Cancelled => {}
+            ReadError::Http(of_url) => {
+                // The error names the URL.
+                log::warn!(event = errno::event_of_read(error); "reading {of_url}");
+                let (status, reason) = (of_url.kind.http_status(), of_url.kind.to_string());
+                let failures = &self.stats.failures;
+                failures.note(Operation::Read, &of_url.url, errno.code(), status, reason);
+            }
+            _ => {
+                let url = redact(reader.entry().url());
+                log::warn!(event = errno::event_of_read(error); "reading {url}: {error}");
+                let failures = &self.stats.failures;
+                failures.note(Operation::Read, &url, errno.code(), None, error.to_string());
+            }
+        }
+        reply.error(errno);
     }
 }
 
@@ -115,15 +143,4 @@ fn answer_late(late: LateReply) {
 thread_local! {
     /// Grows to the largest read that the kernel sends (1 MiB by default) and stays.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-fn fail(reply: ReplyData, reader: &Reader, error: &ReadError) {
-    match error {
-        // It is no failure, and the process that made the read is gone.
-        ReadError::Cancelled => {}
-        // The error names the URL.
-        ReadError::Http(of_url) => log::warn!(event = errno::event_of_read(error); "reading {of_url}"),
-        _ => log::warn!(event = errno::event_of_read(error); "reading {}: {error}", redact(reader.entry().url())),
-    }
-    reply.error(errno::of_read(error));
 }

@@ -15,14 +15,15 @@ use super::handles::Handles;
 use super::interrupts::Requester;
 use super::open_file::OpenFile;
 use super::passthrough::Passthrough;
-use crate::cache::{Cache, CacheEntry, ReadError, Sequential};
+use crate::cache::{Cache, CacheEntry, OpenReaders, ReadError, Sequential};
 use crate::http::redact;
+use crate::stats::{MountStats, Operation};
 use crate::util::events;
 use crate::util::shared_duration::SharedDuration;
 use crate::vfs::{Attributes, Node, Tree, TreeError};
 
 /// What requests need: tree, cache, and settings of the mount.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// The directory tree.
     pub tree: Arc<Tree>,
     /// The chunk cache.
@@ -35,6 +36,10 @@ pub(super) struct Shared {
     pub passthrough: Arc<Passthrough>,
     /// Notifications to the kernel, and the registry of waits.
     pub connection: Arc<Connection>,
+    /// The files that are open.
+    pub readers: Arc<OpenReaders>,
+    /// What status shows besides.
+    pub stats: Arc<MountStats>,
 }
 
 impl Shared {
@@ -53,8 +58,28 @@ impl Shared {
         requester: Requester,
         asking: impl Future<Output = Result<T, TreeError>>,
     ) -> Result<T, TreeError> {
+        let _waiting = self.stats.waiting_names.begin();
         let answer = self.connection.interrupts().unless_ended(requester, asking).await;
         answer.unwrap_or_else(|| Err(TreeError::Cache(self.connection.interrupts().reason())))
+    }
+
+    /// The errno for an error of an operation. Logs and notes the error, unless it is an expected one.
+    pub(super) fn complain(&self, operation: Operation, error: &TreeError) -> Errno {
+        let errno = errno::of_tree(error);
+        match error {
+            TreeError::Cache(ReadError::Cancelled) => {}
+            TreeError::SizeUnknown(_)
+            | TreeError::Source(_)
+            | TreeError::DeadlinePassed { .. }
+            | TreeError::NotAsked
+            | TreeError::Cache(_) => {
+                log::warn!(event = errno::event_of_tree(error); "{error}");
+                let (url, status, reason) = error.parts();
+                self.stats.failures.note(operation, &url, errno.code(), status, reason);
+            }
+            TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
+        }
+        errno
     }
 
     /// Invalidates the kernel's attributes of files whose dates have changed.
@@ -81,7 +106,7 @@ impl Shared {
                     Generation(0),
                 );
             }
-            Err(error) => reply.error(complain(&error)),
+            Err(error) => reply.error(self.complain(Operation::Lookup, &error)),
         }
     }
 
@@ -101,7 +126,7 @@ impl Shared {
     ) {
         let entry = match opened {
             Ok(entry) => entry,
-            Err(error) => return reply.error(complain(&error)),
+            Err(error) => return reply.error(self.complain(Operation::Open, &error)),
         };
         let backing = match self.passthrough.opened(ino.0, &self.cache, &entry) {
             Ok(backing) => backing,
@@ -114,7 +139,7 @@ impl Shared {
                 return reply.error(Errno::EIO);
             }
         };
-        let reader = self.cache.reader(entry);
+        let reader = self.cache.reader_in(&self.readers, ino.0, entry);
         if backing.is_some() {
             reader.note_passthrough();
         }
@@ -138,7 +163,7 @@ impl Shared {
                 let flags = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NONSEEKABLE;
                 reply.opened(files.insert(file), flags);
             }
-            Err(error) => reply.error(complain(&error)),
+            Err(error) => reply.error(self.complain(Operation::Open, &error)),
         }
     }
 }
@@ -150,18 +175,4 @@ fn opened_passthrough(reply: ReplyOpen, handle: FileHandle, backing: &Backing) {
     reply.opened_passthrough(handle, FopenFlags::empty(), &named);
     // Dropping it would close the backing file here, possibly through the socket of a relay.
     let _ = named.into_raw();
-}
-
-/// The errno for an error. Logs the error, unless it is an expected one.
-pub(super) fn complain(error: &TreeError) -> Errno {
-    match error {
-        TreeError::Cache(ReadError::Cancelled) => {}
-        TreeError::SizeUnknown(_)
-        | TreeError::Source(_)
-        | TreeError::DeadlinePassed { .. }
-        | TreeError::NotAsked
-        | TreeError::Cache(_) => log::warn!(event = errno::event_of_tree(error); "{error}"),
-        TreeError::NotFound | TreeError::NotADirectory | TreeError::IsADirectory | TreeError::Changed => {}
-    }
-    errno::of_tree(error)
 }

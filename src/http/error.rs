@@ -115,6 +115,16 @@ impl HttpErrorKind {
         }
     }
 
+    /// The HTTP status that the server answered with, if that is the failure.
+    pub(crate) fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            Self::Denied(status) | Self::NotFound(status) => Some(*status).filter(|&status| status != NO_STATUS),
+            Self::NotReady { .. } => Some(202),
+            _ => None,
+        }
+    }
+
     /// Returns true if servers use this failure to say, or to show, that a client has too many connections.
     pub fn may_mean_too_many_connections(&self) -> bool {
         matches!(

@@ -23,12 +23,14 @@ use tokio::task::AbortHandle;
 use super::mountpoint::{self, MountFlags, RunFile};
 use super::reload::Reloader;
 use super::settings::Settings;
+use crate::cache::OpenReaders;
 use crate::config::MountConfig;
-use crate::control::{self, About, Control, LibraryControl, Reload};
+use crate::control::{self, About, Control, LibraryControl, Observed, Reload};
 use crate::engine::{Engine, HOUSEKEEPING};
-use crate::fuse::{Connection, FetchFs, Ownership, Passthrough};
+use crate::fuse::{Connection, FetchFs, Ownership, Passthrough, Shared};
 use crate::source::library::LibraryConfig;
 use crate::source::{Library, SourceConfig, SourceSpec, Sources};
+use crate::stats::MountStats;
 use crate::util::clock;
 use crate::util::events;
 use crate::util::shared_duration::SharedDuration;
@@ -65,6 +67,8 @@ pub(crate) struct Prepared {
     filesystem: FetchFs,
     connection: Arc<Connection>,
     passthrough: Arc<Passthrough>,
+    readers: Arc<OpenReaders>,
+    stats: Arc<MountStats>,
 }
 
 /// A mount that this process serves.
@@ -163,16 +167,19 @@ impl Prepared {
             Arc::new(reload) as Arc<Reload>
         });
         let passthrough = Arc::new(Passthrough::new(config.passthrough, Arc::clone(&connection)));
-        let filesystem = FetchFs::new(
-            Arc::clone(&tree),
-            Arc::clone(engine.cache()),
-            engine.runtime().clone(),
-            ownership(config),
-            attr_ttl,
-            Arc::clone(&passthrough),
-            Arc::clone(&connection),
-        )
-        .context("can't start the threads that answer reads")?;
+        let (readers, stats) = (Arc::default(), Arc::default());
+        let shared = Shared {
+            tree: Arc::clone(&tree),
+            cache: Arc::clone(engine.cache()),
+            ownership: ownership(config),
+            ttl: attr_ttl,
+            passthrough: Arc::clone(&passthrough),
+            connection: Arc::clone(&connection),
+            readers: Arc::clone(&readers),
+            stats: Arc::clone(&stats),
+        };
+        let filesystem =
+            FetchFs::new(shared, engine.runtime().clone()).context("can't start the threads that answer reads")?;
         Ok(Prepared {
             engine: Arc::clone(engine),
             kinds,
@@ -183,6 +190,8 @@ impl Prepared {
             filesystem,
             connection,
             passthrough,
+            readers,
+            stats,
         })
     }
 
@@ -222,6 +231,8 @@ impl Prepared {
             filesystem,
             connection,
             passthrough,
+            readers,
+            stats,
         } = self;
         let session_engine = Arc::clone(&engine);
         let on_end = move |outcome| {
@@ -239,12 +250,19 @@ impl Prepared {
             let library = Arc::clone(library);
             engine.runtime().spawn(async move { library.find_out().await });
         }
+        let observed = Observed {
+            tree,
+            cache: Arc::clone(engine.cache()),
+            client: engine.client().clone(),
+            readers,
+            stats,
+        };
         let control = start_control(
             config,
             by,
             &engine,
             &run_file,
-            &tree,
+            observed,
             Controlled {
                 kinds,
                 library: library.zip(reload),
@@ -358,7 +376,7 @@ fn start_control(
     by: ServedBy,
     engine: &Arc<Engine>,
     run_file: &Arc<RunFile>,
-    tree: &Arc<Tree>,
+    observed: Observed,
     Controlled {
         kinds,
         library,
@@ -373,9 +391,9 @@ fn start_control(
         since: Instant::now(),
         outlives_mount: by == ServedBy::Program,
     };
-    let (tree, cache, runtime) = (Arc::clone(tree), Arc::clone(engine.cache()), engine.runtime());
+    let runtime = engine.runtime();
     let library = library.map(|(library, reload)| LibraryControl { library, reload });
-    let control = Control::new(about, &config.sources, library, settings, tree, cache, runtime.clone());
+    let control = Control::new(about, &config.sources, library, settings, observed, runtime.clone());
     let socket = run_file.control_socket();
     let at_mark = control::serve(&socket, Arc::clone(&control), runtime);
     let by_device = run_file

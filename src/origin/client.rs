@@ -51,6 +51,7 @@ use crate::http::{
     AccessConfig, HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, Version,
     response::head::is_elsewhere, tag::untagged,
 };
+use crate::stats::RequestTotals;
 
 /// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
@@ -222,6 +223,14 @@ impl Client {
     /// Whether an origin responds in time. Callers that know an older answer must follow it.
     pub(crate) fn responsiveness(&self, origin: &Origin) -> Arc<Responsiveness> {
         self.shared.responsiveness.of(origin)
+    }
+
+    /// The requests to each origin so far: listings, metadata and bytes together.
+    pub(crate) fn requests(&self) -> Vec<(Origin, RequestTotals)> {
+        let requests = self.transport().requests.named();
+        let mut totals: Vec<_> = requests.map(|(origin, requests)| (origin, requests.totals())).collect();
+        totals.sort_by(|(one, _), (other, _)| one.cmp(other));
+        totals
     }
 
     /// The origins whose circuit breaker is open: down, unreachable or overloaded.

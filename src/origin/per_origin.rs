@@ -46,6 +46,17 @@ impl<T> PerOrigin<T> {
         Origin::of(url).map_or_else(|| Arc::new((self.make)(Origin::nowhere())), |origin| self.of(&origin))
     }
 
+    /// The values that are kept now, with their origins.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (Origin, Arc<T>)> + use<T> {
+        let all: Vec<_> = self
+            .all
+            .lock()
+            .iter()
+            .map(|(origin, value)| (origin.clone(), Arc::clone(value)))
+            .collect();
+        all.into_iter()
+    }
+
     /// The values that are kept now.
     pub(crate) fn all(&self) -> Vec<Arc<T>> {
         self.all.lock().values().cloned().collect()

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::stats::Phase;
 use crate::util::bandwidth::BandwidthLimit;
 
 /// What may pass at once after a pause. A tenth of a second keeps any five seconds within 2 % of the rate. It also lets
@@ -151,9 +152,13 @@ impl Throttle {
             let wake = {
                 let (mut line, now) = (self.line.lock(), Instant::now());
                 line.keep_time(now);
-                let Some(due) = line.due(turn, now) else { return };
+                let Some(due) = line.due(turn, now) else {
+                    Phase::Transferring.enter();
+                    return;
+                };
                 line.look_up.map_or(due, |look_up| look_up.min(due))
             };
+            Phase::Throttled.enter();
             tokio::select! {
                 () = sleep_until(wake) => {}
                 () = changed => {}

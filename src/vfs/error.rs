@@ -48,6 +48,34 @@ pub(crate) enum TreeError {
     Cache(#[from] ReadError),
 }
 
+impl TreeError {
+    /// The URL that was asked, without secrets, the status of the server's response, and the reason without the URL. The
+    /// URL is empty if the error is of none.
+    pub(crate) fn parts(&self) -> (String, Option<u16>, String) {
+        match self {
+            TreeError::Source(error) => {
+                let status = error.http().and_then(|error| error.kind.http_status());
+                (error.url().to_string(), status, error.reason().to_string())
+            }
+            TreeError::DeadlinePassed { url, last, .. } => {
+                let last = last.as_ref().and_then(SourceError::http);
+                let reason = self.to_string();
+                let reason = reason.strip_prefix(&format!("{url}: ")).unwrap_or(&reason).to_owned();
+                (url.clone(), last.and_then(|error| error.kind.http_status()), reason)
+            }
+            TreeError::SizeUnknown(url) => (
+                redact(url).to_string(),
+                None,
+                "the server does not send the file's size".to_owned(),
+            ),
+            TreeError::Cache(ReadError::Http(error)) => {
+                (error.url.to_string(), error.kind.http_status(), error.kind.to_string())
+            }
+            other => (String::new(), None, other.to_string()),
+        }
+    }
+}
+
 impl From<SourceError> for TreeError {
     fn from(error: SourceError) -> TreeError {
         match error.kind() {

@@ -4,6 +4,7 @@
 //! from memory and never wait. The others may ask the origin.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,18 @@ impl Tree {
     /// The node with this inode number, if a reply has named it and it still exists.
     pub(crate) fn node(&self, ino: Ino) -> Option<Arc<Node>> {
         self.shared.nodes.get(ino)
+    }
+
+    /// The path of a node below the mountpoint, by the listings in memory. `None` if they do not have it (any more).
+    pub(crate) fn path_of(&self, ino: Ino) -> Option<PathBuf> {
+        let (mut names, mut at) = (Vec::new(), ino);
+        while at != ROOT {
+            let parent = self.node(at)?.parent();
+            let listed = self.node(parent)?.last_known()?;
+            names.push(listed.name(listed.position(at)?).to_owned());
+            at = parent;
+        }
+        Some(names.iter().rev().collect())
     }
 
     /// Counts one kernel reference to a node. Call it before each reply that names the node; [`forget`](Self::forget)

@@ -31,6 +31,7 @@ use crate::cache::quota::Recency;
 use crate::cache::quota::reservation::Reservation;
 use crate::cache::sharing::Learnt;
 use crate::cache::storage::data_file::{DataFile, Found, PendingCommit};
+use crate::stats::UnreadBlocks;
 
 /// The cached bytes of one version, shared by all its entries in this process.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub struct CachedFile {
     pub(crate) check: FileCheck,
     /// How its chunks were used.
     pub recency: Recency,
+    /// What this process has fetched of it and no reader has read.
+    pub(crate) unread: UnreadBlocks,
     data: DataFile,
     /// Which of its rows were already read. No other lock is taken under it.
     pub(super) learnt: Mutex<Learnt>,
@@ -109,6 +112,7 @@ impl CachedFile {
             presence: Arc::new(presence),
             unverified,
             recency,
+            unread: UnreadBlocks::new(chunk.bytes(), size),
             data,
             learnt: Mutex::default(),
             state: Mutex::new(state),

@@ -30,6 +30,7 @@ use crate::cache::storage::data_file::{DataFile, Found};
 use crate::cache::storage::disk_health::DiskHealth;
 use crate::http::{Version, redact};
 use crate::origin::{Content, Logins};
+use crate::stats::CacheCounters;
 use crate::util::events;
 use crate::util::plural::{count, verb};
 
@@ -60,6 +61,8 @@ pub(crate) struct VersionStore {
     pub logins: Logins,
     /// The files to compare with published hashes.
     pub checks: Checks,
+    /// What goes into the cache and out of it.
+    pub counters: Arc<CacheCounters>,
 }
 
 impl VersionStore {

@@ -257,6 +257,7 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
     let mut leaving = Vec::new();
     let mut doomed = HashSet::new();
     let mut refused = Vec::new();
+    let mut emptied = 0;
     let is_committed = {
         // Each record is queued right after its chunks are removed: if one is wanted again, that is
         // recorded later.
@@ -267,9 +268,9 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
                 return None;
             };
             let chunks = begun.chunks.clone();
-            begun.is_doomed = cached_file.presence.is_empty()
-                && cached_file.unverified.is_empty()
-                && versions.cached_files.take_unused(cached_file);
+            let is_empty = cached_file.presence.is_empty() && cached_file.unverified.is_empty();
+            emptied += u64::from(is_empty && !chunks.is_empty());
+            begun.is_doomed = is_empty && versions.cached_files.take_unused(cached_file);
             let is_doomed = begun.is_doomed;
             if is_doomed {
                 doomed.insert(key.clone());
@@ -311,6 +312,10 @@ fn evict(versions: &VersionStore, victims: Vec<Victim>) -> Evicted {
             versions.note_use(&cached_file);
         }
     }
+    if is_committed {
+        versions.counters.evicted_files.add(emptied);
+    }
+    versions.counters.evicted_bytes.add(freed);
     if freed > 0 {
         log::debug!("evicted {freed} bytes from the cache");
     }

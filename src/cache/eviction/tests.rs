@@ -53,6 +53,7 @@ fn parts(folder: &Path, size: u64) -> VersionStore {
     };
     let quota = Quota::open(folder, &config, index.cached_bytes()).unwrap();
     VersionStore {
+        counters: Arc::default(),
         store: ChunkStore::open(folder).unwrap(),
         index,
         cached_files: CachedFiles::default(),

@@ -30,6 +30,7 @@ use crate::cache::error::ReadError;
 use crate::cache::integrity::pieces::PieceFilter;
 use crate::http::HttpErrorKind;
 use crate::origin::Permit;
+use crate::stats::Phase;
 use answers::RangeRequests;
 use body::BodyError;
 pub(crate) use fetch_job::ChunkDownloader;
@@ -40,7 +41,8 @@ use route::{RoutePermit, TierUrl};
 impl Fetcher for ChunkDownloader {
     fn start(self: Arc<Self>, manager: Arc<ChunkManager>, order: FetchOrder, control: Arc<FetchControl>) {
         let runtime = self.runtime.clone();
-        runtime.spawn(async move {
+        let phase = Arc::clone(control.phase());
+        runtime.spawn(phase.track(async move {
             // The position outlives the end report. As long as the manager knows this fetch, it may
             // wake readers for the written part of an unfinished chunk, and dropping the position
             // would lose that part.
@@ -70,7 +72,7 @@ impl Fetcher for ChunkDownloader {
                 // The manager has forgotten this fetch already and ignores its reports.
                 () = control.stopped() => reached.leave(&entry),
             }
-        });
+        }));
     }
 }
 
@@ -249,7 +251,10 @@ impl Fetch {
             }
         };
         let mut body = match answer {
-            Ok(Some(body)) => body,
+            Ok(Some(body)) => {
+                Phase::Transferring.enter();
+                body
+            }
             Ok(None) => return (permit, Ok(())),
             Err(error) => return (permit, Err(error)),
         };

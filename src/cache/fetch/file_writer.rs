@@ -88,7 +88,7 @@ fn run(queue: &Receiver<WriteJob>, cache_dir: &Weak<CacheDir>) {
         let result = match entry.settled() {
             Some(Settled {
                 memory: Some(memory), ..
-            }) => append(&entry, memory, &pieces, &mut position),
+            }) => append(&entry, memory, &pieces, &mut position, cache_dir.versions()),
             // The failure to create it was recorded at that time.
             Some(settled) if settled.cached_file.has_no_file() => Err(ReadError::Store("there is no data file".into())),
             Some(settled) => {
@@ -151,6 +151,7 @@ fn write(
     if cached_file.losses() != losses {
         return Err(ReadError::Lost);
     }
+    cached_file.unread.note_fetched(&(start..start + len));
     for piece in pieces {
         position.advance(entry.chunk, settled.size(), piece, |chunk, checksum| {
             record(versions, settled, chunk, checksum);
@@ -181,6 +182,7 @@ fn append(
     memory: &Arc<MemoryFile>,
     pieces: &[Bytes],
     position: &mut Position,
+    versions: &VersionStore,
 ) -> Result<(), ReadError> {
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     let held = memory.hold(&(position.offset..position.offset + len));
@@ -190,6 +192,8 @@ fn append(
         }
         position.advance(entry.chunk, entry.size(), piece, |_, _| {});
     }
+    // Only what a reader waits for bypasses the cache.
+    versions.counters.used_bytes.add(len);
     position.held = Some(held);
     Ok(())
 }

@@ -27,12 +27,13 @@ pub(crate) use control::FetchControl;
 
 use super::scheduler::{
     Action, AfterRefusal, EntryActivity, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler,
-    WaiterId, WindowUpdate,
+    WaiterId, WaiterStatus, WindowUpdate,
 };
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 use crate::http::Origin;
+use crate::stats::Phase;
 use crate::util::events;
 use crate::util::panic_guard::contained;
 
@@ -43,6 +44,19 @@ const STALL: Duration = Duration::from_millis(500);
 /// Called once, when a waiter's bytes are in the data file or never will be. Runs on the thread
 /// that reported the event, with no lock held; it must not block.
 pub(crate) type OnReady = Box<dyn FnOnce(Result<(), ReadError>) + Send>;
+
+/// A read that waits for bytes.
+#[derive(Debug, Clone)]
+pub struct WaitingRead {
+    /// The entry.
+    pub entry: Arc<CacheEntry>,
+    /// The bytes that it still needs; may reach past the end of the file.
+    pub bytes: Range<u64>,
+    /// What it waits for.
+    pub phase: Phase,
+    /// For how long.
+    pub waited: Duration,
+}
 
 /// Carries out fetches: the downloader, or a fake in tests.
 pub trait Fetcher: Send + Sync {
@@ -227,10 +241,37 @@ impl ChunkManager {
         self.change(|state| state.scheduler.set_throttled(is_throttled));
     }
 
-    /// The state of each origin, and the bytes brought so far.
-    pub fn status(&self) -> (Vec<OriginStatus>, u64) {
-        let state = self.state.lock();
-        (state.scheduler.status(), state.scheduler.brought())
+    /// The state of each origin.
+    pub fn status(&self) -> Vec<OriginStatus> {
+        self.state.lock().scheduler.status()
+    }
+
+    /// The reads that wait now, the longest first.
+    pub fn waiting_reads(&self) -> Vec<WaitingRead> {
+        let (state, now) = (self.state.lock(), Instant::now());
+        let waiting = state.deadlines().filter_map(|(waiter, deadline)| {
+            let WaiterStatus {
+                entry,
+                bytes,
+                fetch,
+                rests,
+            } = state.scheduler.waiter(waiter)?;
+            let control = fetch.and_then(|fetch| state.controls.get(&fetch));
+            let phase = match control {
+                Some(control) => control.phase().get(),
+                None if rests => Phase::BackingOff,
+                None => Phase::Queued,
+            };
+            Some(WaitingRead {
+                entry,
+                bytes,
+                phase,
+                waited: self
+                    .read_timeout
+                    .saturating_sub(deadline.saturating_duration_since(now)),
+            })
+        });
+        waiting.collect()
     }
 
     /// What goes on in an entry.

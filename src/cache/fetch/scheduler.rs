@@ -75,7 +75,7 @@ use origin_state::OriginNumber;
 use queues::EntryQueues;
 use refusals::Refused;
 pub use refusals::{AfterRefusal, Refusal};
-pub use status::{EntryActivity, OriginStatus};
+pub use status::{EntryActivity, OriginStatus, WaiterStatus};
 pub use windows::{StreamId, WindowUpdate};
 
 /// The scheduler's configuration.
@@ -98,8 +98,6 @@ pub struct Limits {
 pub struct Scheduler {
     table: FetchTable,
     dispatcher: Dispatcher,
-    /// Bytes that fetches have brought.
-    brought: u64,
     closed: bool,
 }
 
@@ -110,7 +108,6 @@ impl Scheduler {
         Scheduler {
             table: FetchTable::new(queues, limits.split_distance),
             dispatcher: Dispatcher::new(limits.fetch_len, limits.is_throttled),
-            brought: 0,
             closed: false,
         }
     }
@@ -289,7 +286,6 @@ impl Scheduler {
     /// If the fetch was stopped meanwhile, the chunks that it completed count all the same.
     pub fn progress(&mut self, entry: EntryId, fetch: FetchId, watermark: u64) {
         if let Some((origin, brought, is_first)) = self.table.progress(fetch, watermark) {
-            self.brought += brought;
             self.table.queues.change(origin, |at| {
                 let (running, all) = (at.running(), at.connections());
                 at.concurrency_probe.note(brought, running, all, self.dispatcher.now);
@@ -508,9 +504,11 @@ impl Scheduler {
         self.table.queues.get(id).map(EntryActivity::of).unwrap_or_default()
     }
 
-    /// Bytes that fetches have written to data files so far.
-    pub fn brought(&self) -> u64 {
-        self.brought
+    /// What a waiter waits for; `None` if it was woken.
+    pub fn waiter(&self, id: WaiterId) -> Option<WaiterStatus> {
+        let queue = self.table.queues.get(*self.table.waiters.get(&id)?)?;
+        let waiter = queue.waiters.iter().find(|waiter| waiter.id == id)?;
+        Some(WaiterStatus::of(queue, waiter))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Open handles: the read path of a file that is open.
 //!
-//! [`read_at`] is the one read path: a hit or a wait; [`reader`] has its parts. [`sequential`] reads files whose size is unknown.
+//! [`read_at`] is the one read path: a hit or a wait; [`reader`] has its parts. [`open_readers`] lists what a mount has open. [`sequential`] reads files whose size is unknown.
 
+pub(super) mod open_readers;
 pub(super) mod read_at;
 pub(super) mod reader;
 pub(super) mod sequential;

@@ -34,6 +34,8 @@ pub(crate) struct ReadAt {
     tries: u32,
     /// The cache can't hold its bytes, or not give them back: they are read past it.
     is_bypass: bool,
+    /// It was no hit: it has waited for the network.
+    has_waited: bool,
     /// What it has waited for. **Keeps those chunks from eviction** until they are copied.
     found: Option<Span>,
 }
@@ -57,6 +59,7 @@ impl ReadAt {
             len,
             tries: 1,
             is_bypass: false,
+            has_waited: false,
             found: None,
         }
     }
@@ -85,10 +88,10 @@ impl ReadAt {
             Err(error) if error.is_of_the_cache() && !self.is_bypass && self.reader.entry().settled().is_some() => {
                 (self.is_bypass, self.found) = (true, None);
             }
-            Err(error) => return Step::Failed(error),
+            Err(error) => return self.failed(error),
         }
         if self.reader.entry().is_rejected() {
-            return Step::Failed(ReadError::Rejected);
+            return self.failed(ReadError::Rejected);
         }
         loop {
             let span = match self.found.take() {
@@ -99,11 +102,11 @@ impl ReadAt {
                 },
             };
             if self.reader.is_past_the_end(self.offset) {
-                return Step::Failed(ReadError::Changed);
+                return self.failed(ReadError::Changed);
             }
             let len = self.reader.len_of(&span);
             match self.reader.fill(&mut buf[..len], &span) {
-                Ok(Filled::Yes) => return Step::Done(len),
+                Ok(Filled::Yes) => return self.done(len),
                 Ok(Filled::Gone) => {}
                 Err(ReadError::Lost) if self.tries < TRIES => self.tries += 1,
                 Err(error) => {
@@ -117,6 +120,26 @@ impl ReadAt {
         }
     }
 
+    fn done(&self, len: usize) -> Step {
+        if let Some(open) = self.reader.open_file() {
+            let bytes = len as u64;
+            open.counts.note(self.has_waited, bytes, self.offset + bytes);
+        }
+        Step::Done(len)
+    }
+
+    fn failed(&self, error: ReadError) -> Step {
+        // An interrupted read is no failure.
+        if let Some(open) = self
+            .reader
+            .open_file()
+            .filter(|_| !matches!(error, ReadError::Cancelled))
+        {
+            open.counts.note_failure();
+        }
+        Step::Failed(error)
+    }
+
     fn wait(mut self, missing: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {
         let Missing {
             entry,
@@ -124,7 +147,7 @@ impl ReadAt {
             window_updates,
         } = missing;
         let (reader, bytes) = (Arc::clone(&self.reader), span.bytes.clone());
-        self.found = Some(span);
+        (self.found, self.has_waited) = (Some(span), true);
         Step::Waiting(reader.wait(&entry, bytes, &window_updates, park(self)))
     }
 }

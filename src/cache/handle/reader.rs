@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::open_readers::{OpenReader, OpenReaders, Registration};
 use crate::cache::chunk::clip;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::Used;
@@ -32,6 +33,8 @@ pub struct Reader {
     /// origin's speed, and never the other way round: the manager knows nothing of readers.
     ahead: Mutex<ReadAhead>,
     opened: Instant,
+    /// Its place among the open files of its mount, which counts its reads. Readers of a Rust program have none.
+    registration: Option<Registration>,
 }
 
 /// The next reader's number.
@@ -88,15 +91,34 @@ pub(super) enum Filled {
 impl Cache {
     /// Opens an entry for reading.
     pub fn reader(self: &Arc<Self>, entry: Arc<CacheEntry>) -> Arc<Reader> {
+        self.open_reader(entry, None)
+    }
+
+    /// Opens an entry for reading through an inode of the mount that has these open files.
+    pub(crate) fn reader_in(
+        self: &Arc<Self>,
+        readers: &Arc<OpenReaders>,
+        ino: u64,
+        entry: Arc<CacheEntry>,
+    ) -> Arc<Reader> {
+        let registration = readers.register(ino, &entry);
+        self.open_reader(entry, Some(registration))
+    }
+
+    fn open_reader(self: &Arc<Self>, entry: Arc<CacheEntry>, registration: Option<Registration>) -> Arc<Reader> {
         entry.readers.fetch_add(1, Ordering::AcqRel);
         self.idle_files.keep(&entry);
-        Arc::new(Reader::new(Arc::clone(self), entry))
+        Arc::new(Reader::new(Arc::clone(self), entry, registration))
     }
 }
 
 impl Reader {
     /// A new handle on an entry.
-    pub(in crate::cache) fn new(cache: Arc<Cache>, entry: Arc<CacheEntry>) -> Reader {
+    pub(in crate::cache) fn new(
+        cache: Arc<Cache>,
+        entry: Arc<CacheEntry>,
+        registration: Option<Registration>,
+    ) -> Reader {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         Reader {
             ahead: Mutex::new(ReadAhead::new(number, cache.versions().quota.most_ahead())),
@@ -104,6 +126,7 @@ impl Reader {
             cache,
             entry,
             number,
+            registration,
         }
     }
 
@@ -300,6 +323,9 @@ impl Reader {
         };
         // The same check for the written part of an incomplete chunk.
         let is_good = is_good && (was_present || !settled.cached_file.has_lost_a_part(&chunks));
+        if is_good {
+            self.note_used(settled.cached_file.unread.note_read(&bytes));
+        }
         Ok(if is_good { Filled::Yes } else { Filled::Gone })
     }
 
@@ -313,11 +339,25 @@ impl Reader {
         }
     }
 
+    /// This handle as its mount sees it; `None` for one of a Rust program.
+    pub(crate) fn open_file(&self) -> Option<&OpenReader> {
+        self.registration.as_ref().map(Registration::reader)
+    }
+
+    /// So many fetched bytes were read for the first time. Most reads have none.
+    fn note_used(&self, bytes: u64) {
+        if bytes > 0 {
+            self.cache.versions().counters.used_bytes.add(bytes);
+        }
+    }
+
     /// The kernel is going to read the file by itself, without further requests: that counts as a
     /// use of all of it.
     pub fn note_passthrough(&self) {
+        self.open_file().iter().for_each(|open| open.set_passthrough());
         if let Some(settled) = self.entry.settled() {
             let all = 0..self.entry.chunk.count(settled.size());
+            self.note_used(settled.cached_file.unread.note_all_read());
             settled
                 .cached_file
                 .recency

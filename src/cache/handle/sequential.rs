@@ -71,8 +71,9 @@ impl Sequential {
                 return Ok(None);
             }
             while state.pending.len() < size && !state.has_ended {
-                match state.body.next().await? {
+                match self.downloader.next_piece(&mut state.body).await? {
                     Some(piece) => {
+                        self.downloader.counters.used_bytes.add(piece.len() as u64);
                         state.pending.extend_from_slice(&piece);
                         self.downloader.throttle.take(piece.len()).await;
                     }

@@ -51,15 +51,15 @@ impl Cache {
             logins: Logins::of(client.clone()),
             ..config
         };
-        let disk_health = Arc::new(DiskHealth::none_in(&config.folder));
+        let (disk_health, counters) = (Arc::new(DiskHealth::none_in(&config.folder)), Arc::default());
         let opened = Folder::open_or_make_way(&config.folder)
-            .and_then(|folder| folder.occupy(&config, Arc::clone(&disk_health)));
+            .and_then(|folder| folder.occupy(&config, Arc::clone(&disk_health), Arc::clone(&counters)));
         let (dir_lock, versions) = match opened {
             Ok((dir_lock, versions)) => (Some(dir_lock), versions),
             Err(error) => {
                 let why = folder::may_pass(&config, &error).ok_or(error)?;
                 disk_health.folder_is_shut(&why);
-                (None, VersionStore::fallback(&config, disk_health)?)
+                (None, VersionStore::fallback(&config, disk_health, counters)?)
             }
         };
         Cache::with(versions, dir_lock, config, client, runtime)
@@ -74,7 +74,7 @@ impl Cache {
         runtime: &Handle,
     ) -> Result<Arc<Cache>, CacheError> {
         let disk_health = Arc::new(DiskHealth::none_in(&config.folder));
-        let occupied = folder.occupy(&config, disk_health)?;
+        let occupied = folder.occupy(&config, disk_health, Arc::default())?;
         Cache::with(occupied.1, Some(occupied.0), config, client, runtime)
     }
 
@@ -86,6 +86,7 @@ impl Cache {
         client: Client,
         runtime: &Handle,
     ) -> Result<Arc<Cache>, CacheError> {
+        let counters = Arc::clone(&versions.counters);
         let cache_dir = CacheDir::new(versions);
         let writers = file_writer::start(&cache_dir).map_err(|error| no_thread(&config, &error))?;
         let idle_files = Arc::<IdleFiles>::default();
@@ -98,6 +99,7 @@ impl Cache {
             tiers: config.tiers.clone(),
             cache_dir: Arc::clone(&cache_dir),
             writers,
+            counters,
             shortage: DescriptorExhaustion::new(closing(&idle_files)),
         });
         let limits = Limits {
@@ -152,8 +154,9 @@ impl Cache {
     pub(in crate::cache) fn swap_in(&self, config: &CacheConfig) -> bool {
         let config = &self.settings.current(config);
         let disk_health = Arc::clone(&self.versions().disk_health);
-        let opened =
-            Folder::open_or_make_way(&config.folder).and_then(|folder| folder.occupy(config, Arc::clone(&disk_health)));
+        let counters = Arc::clone(&self.versions().counters);
+        let opened = Folder::open_or_make_way(&config.folder)
+            .and_then(|folder| folder.occupy(config, Arc::clone(&disk_health), counters));
         match opened {
             Ok((dir_lock, versions)) => {
                 self.cache_dir.swap_in(versions);

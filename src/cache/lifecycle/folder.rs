@@ -30,6 +30,7 @@ use crate::cache::quota::{self, Quota};
 use crate::cache::sharing::{DirLock, counted};
 use crate::cache::storage::chunk_store::{ChunkStore, make_private_folder, private_file};
 use crate::cache::storage::disk_health::{DiskHealth, PAUSE};
+use crate::stats::CacheCounters;
 use crate::util::events;
 
 /// Bytes that a cache needs to begin: an index, its log and the ledger, with some reserve.
@@ -88,6 +89,7 @@ impl Folder {
         self,
         config: &CacheConfig,
         disk_health: Arc<DiskHealth>,
+        counters: Arc<CacheCounters>,
     ) -> Result<(DirLock, Arc<VersionStore>), CacheError> {
         let Folder { dir_lock, store, index } = self;
         // The index's sum visits all entries. It is used only if there is no count, or if the count
@@ -120,6 +122,7 @@ impl Folder {
             disk_health,
             logins: config.logins.clone(),
             checks: Checks::default(),
+            counters,
         };
         Ok((dir_lock, Arc::new(versions)))
     }
@@ -142,6 +145,7 @@ impl VersionStore {
     pub(crate) fn fallback(
         config: &CacheConfig,
         disk_health: Arc<DiskHealth>,
+        counters: Arc<CacheCounters>,
     ) -> Result<Arc<VersionStore>, CacheError> {
         Ok(Arc::new(VersionStore {
             has_holes: false,
@@ -154,6 +158,7 @@ impl VersionStore {
             disk_health,
             logins: config.logins.clone(),
             checks: Checks::default(),
+            counters,
         }))
     }
 }
@@ -302,7 +307,10 @@ mod tests {
             ..CacheConfig::in_folder(dir.path())
         };
         let disk_health = Arc::new(DiskHealth::none_in(dir.path()));
-        let (dir_lock, versions) = Folder::open(dir.path()).unwrap().occupy(&config, disk_health).unwrap();
+        let (dir_lock, versions) = Folder::open(dir.path())
+            .unwrap()
+            .occupy(&config, disk_health, Arc::default())
+            .unwrap();
         let chunk = ChunkSize::new(256 << 10).unwrap();
         let mut keys = Vec::new();
         for number in 0..6_u64 {

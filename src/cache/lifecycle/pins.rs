@@ -164,8 +164,12 @@ impl Cache {
         let gone = versions
             .store
             .remove_unused(&holding.key, || versions.index.forget(&holding.key));
-        gone.inspect(|bytes| versions.quota.adjust(-bytes.cast_signed()))
-            .is_some()
+        gone.inspect(|&bytes| {
+            versions.quota.adjust(-bytes.cast_signed());
+            versions.counters.evicted_files.add(1);
+            versions.counters.evicted_bytes.add(bytes);
+        })
+        .is_some()
     }
 
     /// Closes an idle entry.

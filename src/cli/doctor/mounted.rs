@@ -41,7 +41,7 @@ fn of(found: Result<InMount, InMountError>) -> Section {
             };
         }
     };
-    let findings = match targets::ask_once(&mount, &Request::Status) {
+    let findings = match targets::ask_once(&mount, &Request::Status { at_once: true }) {
         Ok(Reply::Status(status)) => of_status(&status),
         Ok(_) => vec![Finding::bad(
             SUBJECT,

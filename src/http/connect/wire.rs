@@ -31,6 +31,8 @@ use tokio::sync::Notify;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::stats::{Phase, PhaseCell};
+
 /// How long a kept-alive connection may take to return to its pool. It takes microseconds; the rest is for a busy
 /// machine. The wait happens only if the server has closed a kept-alive connection.
 const RETURNING: Duration = Duration::from_millis(5);
@@ -109,8 +111,12 @@ impl Wire {
     pub(crate) fn begin(&mut self) -> Arc<Dial> {
         let dial = Arc::new(Dial {
             is_kept: self.is_kept,
+            phase: PhaseCell::current(),
             ..Dial::default()
         });
+        // A shared connection does not say when it is made.
+        let is_made = self.is_kept || self.speech.version.is_shared();
+        dial.enter(if is_made { Phase::FirstByte } else { Phase::Connecting });
         *self.dials.0.lock() = Arc::clone(&dial);
         // Not kept until the response is read to its end.
         self.is_kept &= self.speech.version.is_shared();
@@ -131,6 +137,8 @@ pub(crate) struct Dial {
     is_taken: AtomicBool,
     taken: Notify,
     has_dialled: AtomicBool,
+    /// Of the fetch that sends the request.
+    phase: Option<Arc<PhaseCell>>,
 }
 
 impl Dial {
@@ -145,6 +153,10 @@ impl Dial {
             dial: Arc::clone(self),
             bytes,
         })
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.iter().for_each(|cell| cell.set(phase));
     }
 
     fn is_taken(&self) -> bool {
@@ -241,7 +253,9 @@ where
             if !dial.has_to_dial().await {
                 return Err("the kept connection was used".into());
             }
+            dial.enter(Phase::Connecting);
             let connection = inner.call(to).await?;
+            dial.enter(Phase::FirstByte);
             // The kept-alive connection returned late: the new one is superfluous.
             if dial.is_taken() {
                 return Err("the kept connection was used".into());

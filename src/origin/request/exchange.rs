@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::http::connect::wire::Dial;
 use crate::origin::limits::connection_limit::Lease;
+use crate::stats::RequestCounters;
 
 /// Bytes of a body that are read to keep a connection: about what arrives in one round trip. A new connection costs two
 /// or three.
@@ -151,6 +152,8 @@ pub(crate) struct Response {
     /// True if the server keeps the connection alive after this response.
     is_kept: bool,
     lease: Option<Lease>,
+    /// Counts the bytes of the body.
+    requests: Option<Arc<RequestCounters>>,
 }
 
 impl Response {
@@ -185,6 +188,7 @@ impl Response {
             sent,
             is_kept: is_kept && may_keep,
             lease: Some(lease),
+            requests: None,
             headers,
             inner: Some(inner),
         };
@@ -203,9 +207,15 @@ impl Response {
             sent: Instant::now(),
             is_kept: false,
             lease: None,
+            requests: None,
             headers: inner.headers().clone(),
             inner: Some(inner),
         }
+    }
+
+    /// Counts the bytes of its body there.
+    pub(super) fn count_by(&mut self, requests: &Arc<RequestCounters>) {
+        self.requests = Some(Arc::clone(requests));
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -230,6 +240,9 @@ impl Response {
             return Ok(None);
         };
         self.came += piece.len() as u64;
+        self.requests
+            .iter()
+            .for_each(|requests| requests.note_received(piece.len() as u64));
         if let Some(lease) = &self.lease {
             lease.heard();
         }

@@ -47,6 +47,7 @@ use crate::{
         per_origin::PerOrigin,
         throttle::Throttle,
     },
+    stats::{Phase, RequestCounters},
 };
 
 /// How often one request is sent again after a 401: once for the requested scheme, once for an expired nonce.
@@ -136,6 +137,8 @@ pub(crate) struct Transport {
     pub(crate) file_headers: FileHeaders,
     pub(crate) signers: Signers,
     pub(crate) local: LocalDirectories,
+    /// The requests to each origin.
+    pub(crate) requests: PerOrigin<RequestCounters>,
 }
 
 impl Transport {
@@ -160,6 +163,7 @@ impl Transport {
             file_headers: FileHeaders::default(),
             signers: Signers::default(),
             local: LocalDirectories::default(),
+            requests: PerOrigin::default(),
         })
     }
 
@@ -246,9 +250,12 @@ impl Transport {
                 throttle,
             });
         }
-        let mut renewals = 0;
+        let (requests, mut renewals) = (self.requests.of_url(&url), 0);
         loop {
-            let (mut response, shown) = self.ask(site, class, request, &url).await.map_err(fail)?;
+            let asked = self.ask(site, class, request, &url).await;
+            let (mut response, shown) = asked.inspect_err(|_| requests.note_unanswered()).map_err(fail)?;
+            requests.note_answer(response.status().as_u16());
+            response.count_by(&requests);
             if response.status() == StatusCode::UNAUTHORIZED
                 && renewals < MOST_RENEWALS
                 && site
@@ -289,6 +296,7 @@ impl Transport {
         let (mut left, mut given_up, mut is_second) = (timeout, 0, false);
         let mut kept: Option<Lease> = None;
         loop {
+            Phase::Queued.enter();
             let mut lease = match kept.take() {
                 Some(lease) => lease,
                 None => limit.lease(class, given_up).await,

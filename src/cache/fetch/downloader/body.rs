@@ -105,7 +105,7 @@ fn take(
 fn receive(job: &FetchJob, mut body: Body) -> Receiving {
     let downloader = Arc::clone(&job.downloader);
     Box::pin(async move {
-        let piece = body.next().await;
+        let piece = downloader.next_piece(&mut body).await;
         if let Ok(Some(piece)) = &piece {
             downloader.throttle.take(piece.len()).await;
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use crossbeam_channel::Sender;
 use tokio::runtime::Handle;
 use url::Url;
@@ -17,7 +18,8 @@ use crate::cache::fetch::scheduler::FetchOrder;
 use crate::cache::integrity::pieces::{pieces_of, widened};
 use crate::cache::storage::descriptor_exhaustion::DescriptorExhaustion;
 use crate::http::{HttpError, HttpErrorKind, Origin, redact};
-use crate::origin::{ChunkTier, Client, Route, Throttle};
+use crate::origin::{Body, ChunkTier, Client, Route, Throttle};
+use crate::stats::CacheCounters;
 
 /// Carries out the fetches of one mount, each in a task of its own.
 pub(crate) struct ChunkDownloader {
@@ -35,8 +37,23 @@ pub(crate) struct ChunkDownloader {
     pub cache_dir: Arc<CacheDir>,
     /// The threads that write.
     pub writers: Sender<WriteJob>,
+    /// Counts what comes.
+    pub counters: Arc<CacheCounters>,
     /// Notified when there is no descriptor left for a connection.
     pub shortage: DescriptorExhaustion,
+}
+
+impl ChunkDownloader {
+    /// The next piece of a file's body, counted. Cancel-safe.
+    ///
+    /// # Errors
+    /// As for [`Body::next`].
+    pub(crate) async fn next_piece(&self, body: &mut Body) -> Result<Option<Bytes>, HttpError> {
+        let piece = body.next().await?;
+        let bytes = piece.as_ref().map_or(0, Bytes::len);
+        self.counters.fetched_bytes.add(bytes as u64);
+        Ok(piece)
+    }
 }
 
 /// A running fetch.

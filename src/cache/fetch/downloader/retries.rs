@@ -10,6 +10,7 @@ use crate::cache::error::ReadError;
 use crate::cache::fetch::scheduler::{AfterRefusal, Refusal};
 use crate::http::{HttpError, HttpErrorKind, Origin};
 use crate::origin::{FailureAttribution, Health, Permit, Retry};
+use crate::stats::Phase;
 
 /// The failures of one fetch.
 pub(super) struct FetchRetries {
@@ -65,6 +66,8 @@ impl FetchRetries {
         let health = self.failed_target.take();
         let health = health.unwrap_or_else(|| job.downloader.client.health_of(job.order.entry.url()));
         let bytes = job.rest_from(reached);
+        // It waits only while no origin that has the bytes is well.
+        Phase::BackingOff.enter();
         routes(job).permit_to_ask(&bytes, health, self.is_detour).await
     }
 
@@ -253,6 +256,7 @@ impl FetchRetries {
             return Err(error);
         };
         log::debug!("{error}; retrying in {pause:.1?}");
+        Phase::BackingOff.enter();
         tokio::time::sleep(pause).await;
         go_on_if_wanted(job, error)
     }

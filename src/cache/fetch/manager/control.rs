@@ -1,8 +1,11 @@
 //! The control of a running fetch, by which the manager ends it early.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
+
+use crate::stats::PhaseCell;
 
 /// Shared between the manager and one running fetch.
 #[derive(Debug)]
@@ -11,6 +14,8 @@ pub struct FetchControl {
     end: AtomicU64,
     /// Wakes the fetch to check `end` again.
     changed: Notify,
+    /// What the fetch waits for.
+    phase: Arc<PhaseCell>,
 }
 
 impl FetchControl {
@@ -19,12 +24,18 @@ impl FetchControl {
         FetchControl {
             end: AtomicU64::new(end),
             changed: Notify::new(),
+            phase: Arc::default(),
         }
     }
 
     /// Byte offset, exclusive, before which the fetch must end; 0 means at once.
     pub fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// What the fetch waits for.
+    pub(crate) fn phase(&self) -> &Arc<PhaseCell> {
+        &self.phase
     }
 
     /// Returns when the fetch must stop at once.

@@ -1,9 +1,12 @@
 //! Status: what is in flight and measured at each origin, and within one entry, for the user's commands and logs.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::entry_queue::EntryQueue;
+use super::action::FetchId;
+use super::entry_queue::{EntryQueue, Waiter};
 use super::queues::EntryQueues;
+use crate::cache::entry::cache_entry::CacheEntry;
 
 /// The state of one origin, and what was measured of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +46,34 @@ impl OriginStatus {
             .collect();
         all.sort_by(|a, b| a.origin.cmp(&b.origin));
         all
+    }
+}
+
+/// What a waiter waits for.
+#[derive(Debug, Clone)]
+pub struct WaiterStatus {
+    /// The entry.
+    pub entry: Arc<CacheEntry>,
+    /// The bytes that it still needs.
+    pub bytes: Range<u64>,
+    /// The fetch that brings the first of them.
+    pub fetch: Option<FetchId>,
+    /// Whether nothing may begin for the entry yet, because its server has refused or failed.
+    pub rests: bool,
+}
+
+impl WaiterStatus {
+    pub(super) fn of(queue: &EntryQueue, waiter: &Waiter) -> WaiterStatus {
+        let entry = &queue.entry;
+        let chunks = entry.chunks_of(&waiter.bytes);
+        let first = entry.next_missing(&chunks).unwrap_or(chunks.start);
+        let fetch = queue.fetches.iter().find(|fetch| fetch.chunks.contains(&first));
+        WaiterStatus {
+            entry: Arc::clone(entry),
+            bytes: waiter.bytes.clone(),
+            fetch: fetch.map(|fetch| fetch.id),
+            rests: queue.rests_until.is_some(),
+        }
     }
 }
 

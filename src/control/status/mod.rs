@@ -1,8 +1,17 @@
-//! The state of a mount at one moment.
+//! The state of a mount at one moment: what `status`, `top` and metrics show.
+//!
+//! [`measure()`] puts it together; the parts are [`activity`] and [`origin`].
+
+mod activity;
+mod measure;
+mod origin;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::OriginStatus;
+pub(crate) use activity::{OpenFile, Process, SeenFailure, Totals, Waiting, WaitingRead};
+pub(super) use measure::measure;
+pub(crate) use origin::{Down, Origin};
+
 use crate::source::library::{MemberState, MemberStatus};
 
 /// What `fetchfs status` shows.
@@ -43,13 +52,28 @@ pub(crate) struct Status {
     /// What the listings name and the mount does not show, if anything: a sentence without its full stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
-    /// Bytes fetched since the mount began.
+    /// Bytes fetched since the mount began: [`Totals::fetched_bytes`].
     pub fetched_bytes: u64,
-    /// Bytes per second now, from a short sample.
-    pub fetching_rate: u64,
+    /// What has happened since then.
+    #[serde(default)]
+    pub totals: Totals,
+    /// What waits now, and for what.
+    #[serde(default)]
+    pub waiting: Waiting,
+    /// Number of files that programs have open.
+    #[serde(default)]
+    pub open_file_count: u64,
+    /// The first of them, at most [`MOST_OPEN`](activity::MOST_OPEN).
+    #[serde(default)]
+    pub open_files: Vec<OpenFile>,
+    /// The last failures that programs saw, the last one first.
+    #[serde(default)]
+    pub failures: Vec<SeenFailure>,
+    /// Bytes per second now, from a short sample; `None` if the request did without.
+    pub fetching_rate: Option<u64>,
     /// Number of prefetch jobs in the background.
     pub jobs: usize,
-    /// The origins that served data to this mount.
+    /// The origins that were asked for anything.
     pub origins: Vec<Origin>,
     /// The origins that are down, unreachable or overloaded, for data or metadata.
     #[serde(default)]
@@ -101,62 +125,6 @@ impl From<MemberStatus> for Source {
             state,
             reason,
             seconds: since.map(|since| since.elapsed().as_secs()),
-        }
-    }
-}
-
-/// An origin that is paused after failures, except for occasional probes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Down {
-    /// Scheme, host and port.
-    pub origin: String,
-    /// Seconds since its first failure.
-    pub seconds: u64,
-    /// The last failure: a sentence without its full stop.
-    pub reason: String,
-}
-
-impl From<crate::origin::DownOrigin> for Down {
-    fn from(down: crate::origin::DownOrigin) -> Down {
-        Down {
-            origin: down.origin.to_string(),
-            seconds: down.time.as_secs(),
-            reason: down.why.to_string(),
-        }
-    }
-}
-
-/// The traffic to one origin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Origin {
-    /// Scheme, host and port.
-    pub origin: String,
-    /// Data requests in flight.
-    pub fetches: usize,
-    /// Current connection limit. Below the configured one after the server has refused requests.
-    pub connections: usize,
-    /// Number of reads and prefetches that wait for bytes.
-    pub waiters: usize,
-    /// Bytes that are wanted but not requested yet.
-    pub wanted_bytes: u64,
-    /// Measured milliseconds from a request to its response; `None` before the first response.
-    pub latency_ms: Option<f64>,
-    /// Measured bytes per second of one connection.
-    pub connection_rate: Option<u64>,
-}
-
-impl From<OriginStatus> for Origin {
-    fn from(status: OriginStatus) -> Origin {
-        Origin {
-            origin: status.origin,
-            fetches: status.fetches,
-            connections: status.connections,
-            waiters: status.waiters,
-            wanted_bytes: status.wanted_bytes,
-            latency_ms: status
-                .latency_and_rate
-                .map(|(latency, _)| (latency * 1e4).round() / 10.0),
-            connection_rate: status.latency_and_rate.map(|(_, rate)| rate as u64),
         }
     }
 }

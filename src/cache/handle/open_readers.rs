@@ -1,0 +1,110 @@
+//! The files that a mount has open, and the sum of the reads through them.
+//!
+//! An open file counts its own reads. They are summed when somebody asks; those of a closed file are added to a sum when
+//! it is closed. **So no count is ever lost or seen twice**: a file moves from the one to the other under the lock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::cache::entry::cache_entry::CacheEntry;
+use crate::stats::{ReadCounts, ReadTotals};
+
+/// The open files of one mount.
+#[derive(Debug, Default)]
+pub(crate) struct OpenReaders {
+    /// Locked by open, close and status. **No other lock is taken under it.**
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: BTreeMap<u64, Arc<OpenReader>>,
+    next: u64,
+    closed: ReadTotals,
+}
+
+/// An open file, as its mount sees it.
+#[derive(Debug)]
+pub(crate) struct OpenReader {
+    /// The inode through which it was opened.
+    pub ino: u64,
+    /// Its version in the cache.
+    pub entry: Weak<CacheEntry>,
+    /// The reads through it.
+    pub counts: ReadCounts,
+    /// Whether the kernel reads it by itself, unseen.
+    is_passthrough: AtomicBool,
+}
+
+impl OpenReader {
+    /// The kernel reads it by itself.
+    pub(in crate::cache) fn set_passthrough(&self) {
+        self.is_passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the kernel reads it by itself, unseen.
+    pub(crate) fn is_passthrough(&self) -> bool {
+        self.is_passthrough.load(Ordering::Relaxed)
+    }
+}
+
+/// The place of an open file among those of its mount, until it is closed.
+#[derive(Debug)]
+pub(in crate::cache) struct Registration {
+    readers: Arc<OpenReaders>,
+    number: u64,
+    reader: Arc<OpenReader>,
+}
+
+impl Registration {
+    /// The open file.
+    pub(in crate::cache) fn reader(&self) -> &OpenReader {
+        &self.reader
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut state = self.readers.state.lock();
+        if let Some(closed) = state.open.remove(&self.number) {
+            state.closed += closed.counts.totals();
+        }
+    }
+}
+
+impl OpenReaders {
+    /// Adds a file that was opened through this inode.
+    pub(in crate::cache) fn register(self: &Arc<Self>, ino: u64, entry: &Arc<CacheEntry>) -> Registration {
+        let reader = Arc::new(OpenReader {
+            ino,
+            entry: Arc::downgrade(entry),
+            counts: ReadCounts::default(),
+            is_passthrough: AtomicBool::new(false),
+        });
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
+        state.open.insert(number, Arc::clone(&reader));
+        Registration {
+            readers: Arc::clone(self),
+            number,
+            reader,
+        }
+    }
+
+    /// The open files, in the order in which they were opened.
+    pub(crate) fn open(&self) -> Vec<Arc<OpenReader>> {
+        self.state.lock().open.values().map(Arc::clone).collect()
+    }
+
+    /// All reads since the mount began, also through files that are closed by now.
+    pub(crate) fn totals(&self) -> ReadTotals {
+        let state = self.state.lock();
+        let mut totals = state.closed;
+        state.open.values().for_each(|reader| totals += reader.counts.totals());
+        totals
+    }
+}

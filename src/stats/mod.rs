@@ -1,0 +1,35 @@
+//! What a mount has done and is doing: the counters and states that `fetchfs status`, `fetchfs top` and metrics show.
+//!
+//! It is low in the layers, because origin, cache and fuse count here; [`crate::control`] puts it together in one
+//! structure. What holds:
+//!
+//! - **A [`Counter`] only grows** for as long as its process lives, and its name has its unit. The difference of two
+//!   readings is what happened in between.
+//! - **Counting costs a read no lock, no allocation and no memory that other handles write to.** An open file counts
+//!   its own reads ([`ReadCounts`]); they are summed when somebody asks.
+//! - Reads that the kernel carries out by itself (FUSE passthrough) are seen by nobody here, so they are not counted.
+
+mod counter;
+mod failures;
+mod phase;
+mod reads;
+mod requests;
+mod traffic;
+mod unread;
+
+pub(crate) use counter::Gauge;
+pub(crate) use failures::{FailureLog, FailureRecord, Operation};
+pub(crate) use phase::{Phase, PhaseCell};
+pub(crate) use reads::{ReadCounts, ReadTotals};
+pub(crate) use requests::{RequestCounters, RequestTotals};
+pub(crate) use traffic::CacheCounters;
+pub(crate) use unread::UnreadBlocks;
+
+/// What a mount does for programs, apart from reads.
+#[derive(Debug, Default)]
+pub(crate) struct MountStats {
+    /// The failures that programs saw.
+    pub failures: FailureLog,
+    /// Look-ups, listings and opens that wait for a server now.
+    pub waiting_names: Gauge,
+}

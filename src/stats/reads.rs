@@ -1,0 +1,92 @@
+//! Reads of open files: hits, misses and failures.
+//!
+//! A read that was answered without a wait is a **hit**, with all its bytes; one that had to wait for the network is a
+//! **miss**, with all its bytes. So bytes that read-ahead has brought in time are hits.
+
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::counter::Counter;
+
+/// The reads through one open handle. Written by its own reads alone.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounts {
+    hit_reads: Counter,
+    hit_bytes: Counter,
+    miss_reads: Counter,
+    miss_bytes: Counter,
+    failed_reads: Counter,
+    /// Byte offset at which the last read ended.
+    position: AtomicU64,
+    /// The thread that read last; 0 before the first read, or if it is unknown.
+    thread: AtomicU32,
+}
+
+/// The sum of the reads through some handles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ReadTotals {
+    /// Reads that were answered without a wait.
+    pub hit_reads: u64,
+    /// Their bytes.
+    pub hit_bytes: u64,
+    /// Reads that waited for the network and got their bytes.
+    pub miss_reads: u64,
+    /// Their bytes.
+    pub miss_bytes: u64,
+    /// Reads that ended with an error, other than an interrupt.
+    pub failed_reads: u64,
+}
+
+impl ReadCounts {
+    /// A read of `bytes` bytes has ended at byte `end` of the file, after a wait or without one.
+    pub(crate) fn note(&self, has_waited: bool, bytes: u64, end: u64) {
+        let (reads, sum) = match has_waited {
+            false => (&self.hit_reads, &self.hit_bytes),
+            true => (&self.miss_reads, &self.miss_bytes),
+        };
+        reads.add(1);
+        sum.add(bytes);
+        self.position.store(end, Ordering::Relaxed);
+    }
+
+    /// A read has failed.
+    pub(crate) fn note_failure(&self) {
+        self.failed_reads.add(1);
+    }
+
+    /// A thread begins to read.
+    pub(crate) fn set_thread(&self, thread: u32) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// The thread that read last; 0 before the first read, or if it is unknown.
+    pub(crate) fn thread(&self) -> u32 {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    /// Byte offset at which the last read ended.
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    /// The reads so far.
+    pub(crate) fn totals(&self) -> ReadTotals {
+        ReadTotals {
+            hit_reads: self.hit_reads.get(),
+            hit_bytes: self.hit_bytes.get(),
+            miss_reads: self.miss_reads.get(),
+            miss_bytes: self.miss_bytes.get(),
+            failed_reads: self.failed_reads.get(),
+        }
+    }
+}
+
+impl AddAssign for ReadTotals {
+    fn add_assign(&mut self, more: ReadTotals) {
+        self.hit_reads += more.hit_reads;
+        self.hit_bytes += more.hit_bytes;
+        self.miss_reads += more.miss_reads;
+        self.miss_bytes += more.miss_bytes;
+        self.failed_reads += more.failed_reads;
+    }
+}

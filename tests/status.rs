@@ -1,0 +1,277 @@
+//! What `fetchfs status` says of a mount: exact figures, what waits and why, failures, open files.
+//!
+//! The origin's log is the evidence for figures. Reads are direct, so that each of them reaches the daemon.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::common::black_hole::BlackHole;
+use crate::common::files::{errno_of, open_direct, read_direct};
+use crate::common::{Mount, run, wait_until};
+use crate::origin::{Fault, Gate, Origin};
+use crate::prefetching::{content, fetchfs_with, prefetch};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Chunks of the default size.
+const CHUNK: u64 = 256 * KIB;
+
+fn origin_with(files: &[(&str, u64)]) -> Origin {
+    let origin = Origin::start();
+    for &(path, size) in files {
+        origin.add(path, content(path, size));
+    }
+    origin
+}
+
+/// The mount's status as JSON.
+fn status_of(mount: &Mount) -> Value {
+    let ran = run(&mut fetchfs_with(&["status", "--json"], &[mount.root()])).succeeded();
+    let all: Value = serde_json::from_str(&ran.out).expect("JSON");
+    all[0].clone()
+}
+
+fn text_of(mount: &Mount) -> String {
+    run(&mut fetchfs_with(&["status"], &[mount.root()])).succeeded().out
+}
+
+/// A process that reads 64 KiB of a file at an offset. Killed when this is dropped.
+struct ReaderProcess(Child);
+
+impl ReaderProcess {
+    fn of(path: &Path, offset: u64) -> ReaderProcess {
+        let mut dd = Command::new("dd");
+        dd.arg(format!("if={}", path.display()));
+        dd.args(["of=/dev/null", "bs=65536", "count=1", "iflag=direct"]);
+        dd.arg(format!("skip={}", offset / (64 * KIB)));
+        let child = dd.stderr(Stdio::null()).spawn().expect("to start dd");
+        ReaderProcess(child)
+    }
+}
+
+impl Drop for ReaderProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn totals_are_those_of_the_origins_log() {
+    let origin = origin_with(&[("/data", 8 * MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = open_direct(&mount.path("data"));
+    let read = |offset: u64, len: u64| {
+        let read = read_direct(&file, offset, len as usize).expect("to read");
+        assert_eq!(read.len() as u64, len);
+    };
+    for offset in [3 * MIB, 7 * MIB, 5 * MIB] {
+        read(offset, 64 * KIB);
+    }
+    read(7 * MIB, 64 * KIB);
+    origin.log().wait_for("the end of all responses", |all| all.all_ended());
+    let sent = origin.log().all().body_bytes("/data");
+    let totals = &status_of(&mount)["totals"];
+    assert_eq!(
+        (&totals["miss_reads"], &totals["miss_bytes"]),
+        (&3.into(), &(192 * KIB).into())
+    );
+    assert_eq!(
+        (&totals["hit_reads"], &totals["hit_bytes"]),
+        (&1.into(), &(64 * KIB).into())
+    );
+    assert_eq!(totals["fetched_bytes"], sent);
+    assert_eq!(totals["used_bytes"], 192 * KIB);
+    assert_eq!(totals["failed_reads"], 0);
+
+    // What came with the first read is used by later ones, each byte once.
+    read(3 * MIB, CHUNK);
+    read(3 * MIB, CHUNK);
+    let totals = &status_of(&mount)["totals"];
+    assert_eq!(totals["used_bytes"], 128 * KIB + CHUNK);
+    assert_eq!(totals["hit_bytes"], 64 * KIB + 2 * CHUNK);
+
+    // Closing the file loses no count.
+    drop(file);
+    let closed = &status_of(&mount)["totals"];
+    for name in ["hit_reads", "hit_bytes", "miss_reads", "miss_bytes", "used_bytes"] {
+        assert_eq!(closed[name], totals[name], "{name}");
+    }
+}
+
+#[test]
+fn requests_are_counted_by_origin_and_status() {
+    let origin = origin_with(&[("/data", 8 * MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = open_direct(&mount.path("data"));
+    read_direct(&file, 4 * MIB, 4096).expect("to read");
+    let all = origin.log().wait_for("the end of all responses", |all| all.all_ended());
+    let status = status_of(&mount);
+    let of_origin = &status["origins"][0];
+    assert_eq!(of_origin["origin"], format!("http://{}", origin.address()));
+    assert_eq!(of_origin["responses"]["206"], all.data("/data").len());
+    let bodies = all.body_bytes("/data") + all.body_bytes("/");
+    assert_eq!(of_origin["received_bytes"], bodies);
+    assert_eq!(of_origin["unanswered_requests"], 0);
+}
+
+#[test]
+fn evictions_are_counted() {
+    let origin = origin_with(&[("/one", 2 * MIB), ("/two", MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    let paths = [mount.path("one"), mount.path("two")];
+    prefetch(&[], &paths).succeeded();
+    assert_eq!(status_of(&mount)["totals"]["evicted_files"], 0);
+    run(&mut fetchfs_with(&["evict"], &paths)).succeeded();
+    let totals = &status_of(&mount)["totals"];
+    assert_eq!(totals["evicted_files"], 2);
+    assert!(totals["evicted_bytes"].as_u64() >= Some(3 * MIB), "{totals}");
+    assert_eq!(totals["used_bytes"], 0, "no program has read them");
+}
+
+/// Waits until a read waits for this, and for nothing else.
+fn wait_for_phase(mount: &Mount, phase: &str) -> Value {
+    let mut last = Value::Null;
+    wait_until(phase, || {
+        last = status_of(mount);
+        last["waiting"]["reads"] == serde_json::json!({ phase: 1 })
+    });
+    last
+}
+
+#[test]
+fn waiting_read_shows_what_it_waits_for() {
+    let origin = origin_with(&[
+        ("/held", 8 * MIB),
+        ("/cut", 8 * MIB),
+        ("/next", 8 * MIB),
+        ("/busy", 8 * MIB),
+    ]);
+    let mount = Mount::of(&origin.url("/")).with("--max-connections", "1").start();
+    let (before, within) = (Gate::new(), Gate::new());
+    // Both, or the second one would take the connection of the first, which brings nothing.
+    origin.on("/held").data().fault(Fault::Hold(before.clone()));
+    origin.on("/next").data().fault(Fault::Hold(before.clone()));
+    {
+        let _reader = ReaderProcess::of(&mount.path("held"), 2 * MIB);
+        before.wait_for_arrivals(1);
+        let status = wait_for_phase(&mount, "first_byte");
+        let longest = &status["waiting"]["longest"][0];
+        assert_eq!(longest["url"], origin.url("/held"));
+        assert_eq!(longest["offset"], 2 * MIB);
+        let waited = |status: &Value| status["waiting"]["longest"][0]["waited_ms"].as_u64().expect("a number");
+        let first = waited(&status);
+        wait_until("it waits longer", || waited(&status_of(&mount)) > first);
+        let shown = text_of(&mount);
+        assert!(shown.contains("1 read: waiting for the first byte"), "{shown}");
+
+        // All connections are taken.
+        let _queued = ReaderProcess::of(&mount.path("next"), 0);
+        wait_until("the other one is queued", || {
+            status_of(&mount)["waiting"]["reads"] == serde_json::json!({ "first_byte": 1, "queued": 1 })
+        });
+        before.open();
+    }
+    wait_until("nothing waits", || {
+        status_of(&mount)["waiting"]["reads"] == serde_json::json!({})
+    });
+
+    origin.on("/cut").data().fault(Fault::HoldAfter(1000, within.clone()));
+    {
+        let _reader = ReaderProcess::of(&mount.path("cut"), 0);
+        within.wait_for_arrivals(1);
+        wait_for_phase(&mount, "transferring");
+        within.open();
+    }
+    origin.on("/busy").data().fault(Fault::Status(503));
+    {
+        let _reader = ReaderProcess::of(&mount.path("busy"), 0);
+        wait_for_phase(&mount, "backing_off");
+    }
+    wait_until("nothing waits", || {
+        status_of(&mount)["waiting"]["reads"] == serde_json::json!({})
+    });
+}
+
+#[test]
+fn throttled_read_shows_as_throttled() {
+    let origin = origin_with(&[("/data", 8 * MIB)]);
+    let mount = Mount::of(&origin.url("/")).with("--bwlimit", "1KiB").start();
+    let _reader = ReaderProcess::of(&mount.path("data"), 0);
+    wait_for_phase(&mount, "throttled");
+}
+
+#[test]
+fn read_without_a_connection_shows_as_connecting() {
+    let origin = origin_with(&[("/data", 8 * MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    fs::metadata(mount.path("data")).expect("it is listed");
+    origin.go_down();
+    let hole = BlackHole::at(origin.address());
+    let _reader = ReaderProcess::of(&mount.path("data"), 0);
+    hole.wait_for_attempt();
+    wait_for_phase(&mount, "connecting");
+}
+
+#[test]
+fn failures_are_listed_once_with_their_counts() {
+    let origin = origin_with(&[("/broken", MIB), ("/dir/denied", MIB)]);
+    origin.on("/broken").data().fault(Fault::Status(500));
+    origin.on("/dir/").fault(Fault::Status(403));
+    let mount = Mount::of(&origin.url("/")).with("--retries", "0").start();
+    assert_eq!(status_of(&mount)["failures"], serde_json::json!([]));
+    assert!(!text_of(&mount).contains("EIO"));
+    let file = open_direct(&mount.path("broken"));
+    for _ in 0..3 {
+        assert_eq!(errno_of(read_direct(&file, 0, 4096)), libc::EIO);
+    }
+    let listed = fs::read_dir(mount.path("dir")).map(drop);
+    assert_eq!(listed.expect_err("it is denied").kind(), ErrorKind::PermissionDenied);
+    let status = status_of(&mount);
+    let failures = status["failures"].as_array().expect("a list");
+    let of = |operation: &str| {
+        let mut found = failures.iter().filter(|seen| seen["operation"] == operation);
+        (found.next().expect("it is listed"), found.next())
+    };
+    let (read, another) = of("read");
+    assert_eq!(another, None);
+    assert_eq!(
+        (&read["errno"], &read["http_status"], &read["count"]),
+        (&"EIO".into(), &500.into(), &3.into())
+    );
+    assert_eq!(read["url"], origin.url("/broken"));
+    assert!(read["first"].as_u64() <= read["last"].as_u64() && read["last"].as_u64() > Some(1_600_000_000));
+    let (list, _) = of("list");
+    assert_eq!((&list["errno"], &list["http_status"]), (&"EACCES".into(), &403.into()));
+    assert_eq!(list["url"], origin.url("/dir/"));
+    assert_eq!(status["totals"]["failed_reads"], 3);
+    let shown = text_of(&mount);
+    for word in ["EIO", "EACCES", "/broken", "/dir/", "3 times"] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+}
+
+#[test]
+fn open_files_show_their_readers() {
+    let origin = origin_with(&[("/dir/data", 8 * MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    assert_eq!(status_of(&mount)["open_file_count"], 0);
+    let file = open_direct(&mount.path("dir/data"));
+    read_direct(&file, 4 * MIB, 64 << 10).expect("to read");
+    let status = status_of(&mount);
+    assert_eq!(status["open_file_count"], 1);
+    let open = &status["open_files"][0];
+    assert_eq!(open["path"], "dir/data");
+    assert_eq!(open["url"], origin.url("/dir/data"));
+    assert_eq!(open["position"], 4 * MIB + 64 * KIB);
+    assert_eq!(open["read_bytes"], 64 * KIB);
+    assert_eq!(open["process"]["pid"], std::process::id());
+    drop(file);
+    // The kernel releases a file a moment after its last close.
+    wait_until("it is closed", || status_of(&mount)["open_file_count"] == 0);
+}
