@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::LibraryFile;
+use super::file::LibraryFile;
 use crate::config::args::mount_command;
 use crate::config::file::{ConfigFile, FileError, is_of_a_library};
 use crate::config::options::variable_of;
@@ -39,12 +39,12 @@ pub(crate) fn check_config(path: &Path) -> Result<Checked, FileError> {
     let given = command
         .no_binary_name(true)
         .try_get_matches_from([path.as_os_str(), "/".as_ref()]);
-    let file = LibraryFile {
-        path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+    let file = LibraryFile::at(
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         // Only the environment can be wrong, which has nothing to do with the file.
-        given: given.unwrap_or_default(),
+        given.unwrap_or_default(),
         config_file,
-    };
+    );
     let sources = file.load()?.members.into_iter();
     Ok(Checked::Library {
         sources: sources

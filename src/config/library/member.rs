@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use url::Url;
 
 use super::fault::{as_written, fault, of_option, place_of};
+use super::name::is_library;
 use super::options::{LibraryArgs, OF_BOTH, is_of_sources, without_environment};
-use super::{LibraryFile, is_library};
 use crate::config::args::{MountArgs, mount_command};
-use crate::config::file::{Entry, Fault, Place, SourceTable};
+use crate::config::file::{ConfigFile, Entry, Fault, Place, SourceTable};
 use crate::config::options::{adds_up, flag_named};
 use crate::config::source;
 use crate::config::source_settings::source_settings;
@@ -19,7 +19,11 @@ use crate::source::{Name, SourceSpec};
 
 /// Everything but a source's own table that its settings depend on.
 pub(super) struct Base<'a> {
-    pub(super) file: &'a LibraryFile,
+    /// The directory of the library's file.
+    pub(super) folder: &'a Path,
+    /// The command line with the environment.
+    pub(super) given: &'a ArgMatches,
+    pub(super) config_file: &'a ConfigFile,
     pub(super) for_all: &'a [(String, Vec<String>)],
     pub(super) of_file: &'a [Entry],
 }
@@ -37,7 +41,7 @@ impl Base<'_> {
             place(own.at.as_deref().unwrap_or_default()).map_err(|sentence| fault(place_of(table, "at"), sentence))?;
         let command = mount_command();
         let mut flags = Flags::default();
-        for entry in self.file.config_file.entries_for(&command, &self.file.given, &spec) {
+        for entry in self.config_file.entries_for(&command, self.given, &spec) {
             if entry.name != OF_BOTH || entry.is_for_some() {
                 flags.add(&command, &entry.name, &entry.flags);
             }
@@ -75,10 +79,9 @@ impl Base<'_> {
         if url == "-" || url.starts_with('@') || is_library(url) {
             return Err("a source of a library is a URL, or the path of a list, playlist or Metalink".to_owned());
         }
-        let folder = self.file.path.parent().unwrap_or(Path::new("/"));
         let text = match url.contains("://") {
             true => url.to_owned(),
-            false => folder.join(url).display().to_string(),
+            false => self.folder.join(url).display().to_string(),
         };
         source::parse(&text).map_err(|error| error.to_string())
     }
