@@ -1,6 +1,8 @@
 //! Documents: one document names all files of a mount, with their folders. Lists of URLs, playlists, Metalinks, items of
 //! the Internet Archive.
 
+mod requests;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
