@@ -1,5 +1,8 @@
 //! Pages of package repositories, as their software writes them.
 
+use std::fs;
+use std::path::Path;
+
 use super::*;
 
 fn read_with(html: &str, config: ListingConfig) -> Listing {
@@ -144,4 +147,54 @@ fn python_packages() {
         ]
     );
     assert_eq!(read(page).unwrap().left_out.elsewhere, 1);
+}
+
+/// A page in `tests/fixtures/handwritten`, read as the one at this URL.
+fn handwritten(name: &str, url: &str, config: &ListingConfig) -> Result<Listing, NotAnIndex> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/handwritten/{name}.html"));
+    let page = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    assert!(page.starts_with(b"<!-- Written by hand"), "{}", file.display());
+    super::super::parse(&Url::parse(url).unwrap(), &page, None, config)
+}
+
+/// What a remote repository has and Artifactory has not fetched yet is marked by `->`, and has no size and date.
+#[test]
+fn artifactory_with_names_that_are_not_fetched_yet() {
+    let config = ListingConfig::default();
+    let url = "http://origin.test/artifactory/libs-release/org/x/1.0/";
+    let listing = handwritten("artifactory", url, &config).unwrap();
+    assert!(listing.is_marked && listing.left_out.is_nothing());
+    let expected = [
+        "sub dir -",
+        "x-1.0-sources.jar ~1258291 2023-11-14 22:13",
+        "x-1.0.jar ? -",
+        "x-1.0.pom 107 2023-11-14 22:13",
+    ];
+    let facts: Vec<String> = facts(&listing)
+        .into_iter()
+        .map(|fact| fact[..fact.find(" http").unwrap()].to_owned())
+        .collect();
+    assert_eq!(facts, expected);
+}
+
+/// Of a directory of a repository only its own names are read, and no link around it.
+#[test]
+fn gitea() {
+    let config = ListingConfig::default();
+    let url = "http://origin.test/ann/tools/src/branch/main/docs/";
+    let listing = handwritten("gitea", url, &config).unwrap();
+    let expected = [
+        "sub ? 2023-11-14 22:13:20 http://origin.test/ann/tools/src/branch/main/docs/sub 0",
+        "a b.md ? 2023-11-14 22:13:20 http://origin.test/ann/tools/src/branch/main/docs/a%20b.md 0",
+    ];
+    assert_eq!(facts(&listing), expected);
+}
+
+/// A script fills the names in, so none of the links is taken for one.
+#[test]
+fn gitlab() {
+    let config = ListingConfig::default();
+    let url = "http://origin.test/group/tools/-/tree/main/docs/";
+    let read = handwritten("gitlab", url, &config);
+    assert!(matches!(&read, Err(NotAnIndex::NothingListed { .. })), "{read:?}");
 }
