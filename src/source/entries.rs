@@ -4,33 +4,24 @@
 //! directory's URL and its name, if the server escapes names as browsers do. Only other URLs are stored. An entry takes
 //! some 40 bytes, an [`Entry`] 300; [`Entries::get`] builds an [`Entry`] from it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
-use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use percent_encoding::{AsciiSet, percent_encode};
 use url::Url;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Entry, EntryKind, ListedSize, ListedTime, NAME_MAX, Name, Published};
+use super::segment::IN_PATHS;
+use super::{EntityTag, Entry, EntryKind, ListedSize, ListedTime, NAME_MAX, Name, Published};
 
-/// Bytes that are escaped in a path (WHATWG URL, path percent-encode set), and `%` itself.
-const ESCAPED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'}');
+/// Bytes that are escaped in the name of a derived URL.
+const ESCAPED: &AsciiSet = &IN_PATHS.add(b'%');
 
 /// The entries of a listing, in its order.
 #[derive(Clone)]
@@ -47,29 +38,6 @@ pub struct Entries {
     /// The entity tags that the listing gives, by position; empty if it gives none, and shorter than `packed` if the last
     /// entries have none.
     tags: Vec<Option<EntityTag>>,
-}
-
-/// An entity tag (RFC 9110, §8.8.3) in few bytes: a hash of its text, for comparison only.
-///
-/// Whether it is weak, and whether it has quotes, does not count: listings have tags in other forms than responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EntityTag(NonZeroU64);
-
-impl EntityTag {
-    /// The tag in this text; `None` if it is empty.
-    pub(crate) fn of(text: &str) -> Option<EntityTag> {
-        let text = text.trim();
-        let text = text.strip_prefix("W/").unwrap_or(text);
-        let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let text = quoted.unwrap_or(text);
-        let hash = (!text.is_empty()).then(|| xxh3_64(text.as_bytes()).max(1))?;
-        NonZeroU64::new(hash).map(EntityTag)
-    }
-
-    /// The hash as 16 hexadecimal digits.
-    pub(crate) fn to_hex(self) -> String {
-        format!("{:016x}", self.0)
-    }
 }
 
 /// An entry without its texts.
@@ -560,115 +528,5 @@ impl Eq for Entries {}
 impl fmt::Debug for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn directory() -> Url {
-        Url::parse("http://h/a%20b/").unwrap()
-    }
-
-    fn entry(name: &[u8], url: &str, kind: EntryKind) -> Entry {
-        Entry {
-            name: Name::new(name.to_vec()).unwrap(),
-            url: directory().join(url).unwrap(),
-            kind,
-            modified: None,
-            published: None,
-        }
-    }
-
-    #[test]
-    fn entry_comes_back_as_it_was() {
-        let file = EntryKind::File(ListedSize::Exact(7));
-        let time = |seconds: i64, nanoseconds, exact| {
-            Some(ListedTime {
-                time: time(seconds, nanoseconds).unwrap(),
-                exact,
-            })
-        };
-        let given = [
-            entry(b"a b", "a%20b", file),
-            entry(b"a b2", "./a b2", EntryKind::File(ListedSize::Rounded(u64::MAX))),
-            entry(b"x:y", "x%3Ay", EntryKind::File(ListedSize::Unknown)),
-            entry(b"caf\xc3\xa9", "caf%c3%a9", file),
-            entry(b"caf\xc3\xa8", "caf%C3%A8", file),
-            entry(b"d", "d/", EntryKind::Directory),
-            entry(b"d2", "d2", EntryKind::Directory),
-            entry(b"a/b", "a%2Fb", file),
-            entry(b"q", "q?x=1", file),
-            entry(b"f", "http://cdn/f", file),
-            Entry {
-                modified: time(1_700_000_000, 0, false),
-                ..entry(b"t1", "t1", file)
-            },
-            Entry {
-                modified: time(-5, 1, true),
-                published: Some(Arc::new(Published {
-                    alternates: vec![Url::parse("http://cdn/t2").unwrap()],
-                    ..Published::default()
-                })),
-                ..entry(b"t2", "t2", file)
-            },
-        ];
-        let mut entries = Entries::of(&directory());
-        assert!(given.iter().all(|entry| entries.push(entry)));
-        assert!(entries.iter().eq(given.iter().cloned()), "{entries:?}");
-        entries.retain(|entries, position| entries.name(position) != "x:y");
-        entries.set_kind(0, EntryKind::File(ListedSize::Unknown));
-        assert!(entries.replace(4, EntryKind::Directory, &directory().join("caf%C3%A9/").unwrap()));
-        let last = entries.get(10).unwrap();
-        assert_eq!(
-            (last.modified, last.published),
-            (time(-5, 1, true), given[11].published.clone())
-        );
-        assert_eq!(entries.kind(0), EntryKind::File(ListedSize::Unknown));
-        assert_eq!(entries.url(3).path(), "/a%20b/caf%C3%A8");
-        assert_eq!((entries.len(), entries.url(4).path()), (11, "/a%20b/caf%C3%A9/"));
-    }
-
-    #[test]
-    fn tags_compare_in_any_form_and_move_with_their_entries() {
-        let tag = |text| EntityTag::of(text);
-        for text in ["\"a-1\"", "a-1", "W/\"a-1\"", " W/a-1 "] {
-            assert_eq!(tag(text), tag("\"a-1\""), "{text}");
-        }
-        assert_ne!(tag("\"a-2\""), tag("\"a-1\""));
-        assert_eq!((tag(""), tag("W/\"\"")), (None, None));
-        let mut entries = Entries::of(&directory());
-        for name in ["a", "b", "c", "d"] {
-            assert!(entries.push(&entry(name.as_bytes(), name, EntryKind::File(ListedSize::Exact(1)))));
-        }
-        entries.set_tag(0, tag("a"));
-        entries.set_tag(2, tag("c"));
-        let before = entries.clone();
-        entries.retain(|entries, position| entries.name(position) != "b");
-        assert_eq!(
-            (0..3).map(|at| entries.tag(at)).collect::<Vec<_>>(),
-            [tag("a"), tag("c"), None]
-        );
-        let mut other = before.clone();
-        other.set_tag(2, tag("c2"));
-        assert!(before.is_same(&before.clone()) && !before.is_same(&other));
-    }
-
-    /// Bounds the memory of a listing of a million names.
-    #[test]
-    fn entry_takes_few_bytes_beside_its_name() {
-        let mut entries = Entries::of(&directory());
-        for number in 0..1000 {
-            let name = format!("file {number:05}");
-            assert!(entries.push(&entry(
-                name.as_bytes(),
-                &name,
-                EntryKind::File(ListedSize::Exact(number))
-            )));
-        }
-        entries.shrink_to_fit();
-        assert_eq!(size_of::<Packed>(), 24);
-        assert!(entries.memory() <= 1000 * ("file 00000".len() + size_of::<Packed>()));
     }
 }

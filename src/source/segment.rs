@@ -7,22 +7,23 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-/// Bytes of a name that must be escaped to be one segment of a URL's path: those of the WHATWG URL standard's path
-/// percent-encode set, `%` itself, and what separates segments (`/`, and `\\`, which is the same in URLs of HTTP).
-const ESCAPED: &AsciiSet = &CONTROLS
+/// Bytes that are escaped in every path of a URL: the path percent-encode set of the WHATWG URL standard. Text that is not
+/// escaped yet has `%` in addition.
+pub(in crate::source) const IN_PATHS: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')
-    .add(b'%')
-    .add(b'/')
     .add(b'<')
     .add(b'>')
     .add(b'?')
-    .add(b'\\')
     .add(b'^')
     .add(b'`')
     .add(b'{')
     .add(b'}');
+
+/// Bytes of a name that must be escaped to be one segment: also what separates segments (`/`, and `\\`, which is the same in
+/// URLs of HTTP).
+const ESCAPED: &AsciiSet = &IN_PATHS.add(b'%').add(b'/').add(b'\\');
 
 /// The segment for a name, which [`decode`] gives back. `.` and `..` are not escaped: they are no names.
 pub(in crate::source) fn encode(name: &[u8]) -> String {

@@ -11,25 +11,14 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-use crate::source::segment;
+use crate::source::segment::{self, IN_PATHS};
 
-/// What is escaped in a segment before it is part of a URL, so that it stays one: also `\`, which is a `/` to WHATWG's URL.
-const UNSAFE: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
+/// What is escaped in a segment before it is part of a URL, so that it stays one: also `\`, which is a `/` to WHATWG's URL,
+/// and `|`, which no URL has unescaped by RFC 3986.
+const UNSAFE: &AsciiSet = &IN_PATHS.add(b'\\').add(b'|');
 
 /// [`UNSAFE`] for text that is not escaped yet.
 const RAW: &AsciiSet = &UNSAFE.add(b'%');
