@@ -1,15 +1,16 @@
 //! `fetchfs cache`: it finds damage and nothing else, and does not touch what a mount uses.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use rusqlite::Connection;
 
-use crate::common::Mount;
 use crate::common::files::{assert_same, pread};
 use crate::common::mount::fetchfs;
+use crate::common::{Mount, program};
 use crate::origin::{Content, Origin};
 
 /// The default chunk size.
@@ -291,4 +292,62 @@ fn directory_without_a_cache_is_an_error_and_unchanged() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("there is no cache in it"));
     }
     assert_eq!(fs::read_dir(folder.path()).expect("to list").count(), 0);
+}
+
+#[test]
+fn pins_are_listed_and_removed_without_a_mount() {
+    let (origin, _, mut mount) = two_files();
+    mount.start();
+    let pin = fetchfs().args(["pin", "--no-fetch"]).arg(mount.path("a")).output();
+    assert!(pin.expect("to run").status.success());
+    mount.unmount();
+    let url = origin.url("/a");
+    assert_eq!(printed(&cache(&mount.cache(), &["pins"]), 0), format!("{url}\n"));
+    let kept = printed(&cache(&mount.cache(), &["clear", "--yes"]), 0);
+    assert!(kept.contains("1 pinned file kept"), "{kept}");
+    let other = cache(&mount.cache(), &["unpin", &origin.url("/b")]);
+    assert_eq!(printed(&other, 1), "");
+    assert!(
+        String::from_utf8_lossy(&other.stderr).contains("is not pinned"),
+        "{other:?}"
+    );
+    assert_eq!(printed(&cache(&mount.cache(), &["unpin", &url]), 0), "");
+    assert_eq!(printed(&cache(&mount.cache(), &["pins"]), 0), "");
+    let gone = printed(&cache(&mount.cache(), &["clear"]), 0);
+    assert!(gone.contains("1 file with"), "{gone}");
+}
+
+/// script(1) runs it on a terminal.
+#[test]
+fn clear_asks_on_a_terminal() {
+    let (_origin, _, mount) = two_files();
+    let command = format!(
+        "{} cache clear --cache-dir {}",
+        env!("CARGO_BIN_EXE_fetchfs"),
+        mount.cache().display()
+    );
+    let clear = |answer: &str| {
+        let mut child = Command::new(program("script", "bsdutils"))
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env("FETCHFS_CONFIG", "/dev/null")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("to run");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(answer.as_bytes()).expect("to answer");
+        let output = child.wait_with_output().expect("to end");
+        drop(stdin);
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let (is_done, said) = clear("n\n");
+    assert!(
+        !is_done && said.contains("Delete 2 cached files with") && said.contains("nothing was deleted"),
+        "{said}"
+    );
+    let (is_done, said) = clear("y\n");
+    assert!(is_done && said.contains("2 files with"), "{said}");
 }

@@ -8,6 +8,7 @@
 mod absent_names;
 mod access;
 mod access_patterns;
+mod attributes;
 mod cache;
 mod cache_command;
 mod cache_damage;
@@ -65,6 +66,7 @@ mod settings;
 mod sharing;
 mod sizes;
 mod status;
+mod supervision;
 mod tree_walks;
 mod unmounting;
 mod unprivileged;

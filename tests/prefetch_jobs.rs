@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fetchfs::internals::events;
 
 use crate::common::files::{pread, sha256, sha256_of};
-use crate::common::{Mount, PATIENCE, process, run};
+use crate::common::{Mount, PATIENCE, fetchfs, process, run};
 use crate::origin::{Fault, Gate, Origin};
 use crate::prefetching::{content, data_requests, fetchfs_with, prefetch, site, wait_until_no_job_is_left};
 
@@ -52,7 +52,9 @@ fn job_survives_all_temporary_errors() {
     // A finished job: its file does not exist.
     prefetch(&["--background"], &[mount.path("none")]).succeeded();
     wait_until_jobs(&mount, "each but the last waits", |shown| {
-        shown.matches("waiting: ").count() == 3 && !shown.contains("none")
+        let is_done =
+            |shown: &str| shown.contains("done ") && shown.contains("/none\n") && shown.contains(", 1 failed");
+        shown.matches("waiting: ").count() == 3 && is_done(shown)
     });
     switches.into_iter().for_each(|switch| switch.lift());
     // A new mount tries at once.
@@ -200,4 +202,24 @@ fn waiters(mount: &Mount) -> u64 {
     status[0]["origins"].as_array().map_or(0, |origins| {
         origins.iter().filter_map(|origin| origin["waiters"].as_u64()).sum()
     })
+}
+
+#[test]
+fn pin_twice_makes_one_job_and_done_jobs_are_listed() {
+    let (origin, gate) = (site(), Gate::new());
+    origin.on("/large").data().fault(Fault::Hold(gate.clone()));
+    let mount = Mount::start_of(&origin.url("/"));
+    let pin = || run(fetchfs().arg("pin").arg(mount.path("large"))).succeeded().out;
+    assert!(pin().starts_with("job 1 on "));
+    gate.wait_for_arrivals(1);
+    assert!(pin().starts_with("job 1 on "));
+    let listed = prefetch(&["--list"], &[mount.root()]).succeeded().out;
+    assert_eq!(listed.matches("job ").count(), 1, "{listed}");
+    gate.open();
+    wait_until_no_job_is_left(&mount);
+    let listed = prefetch(&["--list"], &[mount.root()]).succeeded().out;
+    assert!(
+        listed.starts_with("done ") && listed.contains("40.0 MiB of 40.0 MiB"),
+        "{listed}"
+    );
 }

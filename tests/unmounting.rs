@@ -1,16 +1,16 @@
 //! The end of a mount: the ways to end it, the output of the commands, and that nothing is left.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
 use crate::common::files::try_pread;
-use crate::common::ground::{Ground, hello};
+use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::mount::is_mounted;
 use crate::common::process::{Pidfd, assert_refuses, spawn};
-use crate::common::{Mount, PATIENCE, fetchfs, is_root, program, run};
+use crate::common::{Mount, PATIENCE, fetchfs, is_root, program, run, temporary_directory};
 use crate::origin::{Content, Fault, Gate};
 
 #[test]
@@ -185,4 +185,51 @@ fn dead_mount_can_be_unmounted() {
     }
     ground.unmount(&[]).succeeded();
     ground.assert_nothing_is_left();
+}
+
+/// In a mount namespace of its own, because it would end the mounts of other tests.
+#[test]
+fn unmount_all_ends_every_mount_and_list_shows_them() {
+    let (origin, home) = (hello(), temporary_directory());
+    let script = r#"
+export FETCHFS_CONFIG=/dev/null
+for name in one two; do
+    mkdir "$1/$name"
+    "$FETCHFS" mount --cache-dir "$1/cache-$name" "$2" "$1/$name"
+done
+mkdir "$1/bound"
+mount --bind "$1/one" "$1/bound"
+"$FETCHFS" list --json > "$1/list"
+"$FETCHFS" list
+"$FETCHFS" unmount --all
+echo "left: $(grep -c fuse.fetchfs /proc/self/mountinfo || :)"
+"$FETCHFS" list
+"$FETCHFS" unmount --all
+"#;
+    let source = origin.url("/");
+    let ran = in_namespace(script, &[home.path(), Path::new(&source)]).succeeded();
+    assert!(
+        ran.out.contains("left: 0") && ran.out.ends_with("nothing is mounted\n"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.err, "", "{ran:?}");
+    let list = std::fs::read_to_string(home.path().join("list")).expect("the list");
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    let place = |name: &str| home.path().join(name).display().to_string();
+    assert_eq!(list.as_array().expect("an array").len(), 2, "{list}");
+    assert_eq!(list[0]["mountpoint"], place("one"));
+    assert_eq!(list[0]["elsewhere"][0], place("bound"));
+    assert_eq!(
+        (&list[1]["mountpoint"], &list[1]["source"]),
+        (&place("two").into(), &source.into())
+    );
+    for mount in list.as_array().expect("an array") {
+        assert_eq!(mount["state"], "mounted", "{list}");
+        assert!(
+            mount["pid"]
+                .as_u64()
+                .is_some_and(|pid| ran.out.contains(&pid.to_string())),
+            "{list} {ran:?}"
+        );
+    }
 }

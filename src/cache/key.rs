@@ -63,6 +63,11 @@ impl EntryKey {
 }
 
 impl UrlKey {
+    /// The key that [`Self::as_str`] gave.
+    pub(crate) fn from_stored(text: String) -> UrlKey {
+        UrlKey(text)
+    }
+
     /// The key of a URL.
     pub fn new(url: &Url) -> UrlKey {
         UrlKey::of_login(url, None)

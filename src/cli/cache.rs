@@ -7,6 +7,7 @@ mod pattern;
 mod verify;
 
 use std::collections::HashSet;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -55,8 +56,22 @@ enum Action {
         #[arg(value_name = "FILE", requires = "against_source")]
         files: Vec<String>,
     },
+    /// List the pins, also without a mount
+    Pins,
+    /// Remove pins, also without a mount; the files stay until space is needed
+    Unpin {
+        /// URLs of pins, as `pins` shows them
+        #[arg(value_name = "URL", required = true)]
+        urls: Vec<String>,
+    },
     /// Delete cached files, except those that are pinned or in use
+    ///
+    /// On a terminal it asks first.
     Clear {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+
         /// Delete what is pinned as well; the pins stay, for what is fetched later
         #[arg(long)]
         pinned: bool,
@@ -86,7 +101,16 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
             files,
         } => against_source::run(&folder, &files, repair, json),
         Action::Verify { repair, .. } => verify::run(&folder, repair),
-        Action::Clear { pinned, patterns } => clear(open()?, pinned, &patterns),
+        Action::Pins => output::write(
+            open()?
+                .index()
+                .pins()
+                .into_iter()
+                .map(|url| url + "\n")
+                .collect::<String>(),
+        ),
+        Action::Unpin { urls } => unpin(open()?, &urls),
+        Action::Clear { yes, pinned, patterns } => clear(open()?, yes, pinned, &patterns),
         Action::Stats => stats(&open()?, &folder.join(FILE)),
     }
 }
@@ -133,7 +157,38 @@ fn stats(upkeep: &Fsck, index: &std::path::Path) -> anyhow::Result<()> {
     ))
 }
 
-fn clear(upkeep: Fsck, even_pinned: bool, patterns: &[String]) -> anyhow::Result<()> {
+/// Removes pins by their URLs.
+fn unpin(upkeep: Fsck, urls: &[String]) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for url in urls {
+        let above = upkeep.index().pins_above(url);
+        match (upkeep.index().unpin_shown(url), above.first()) {
+            (true, _) => {}
+            (false, Some(above)) => failed.push(format!("{url} is pinned through {above}; unpin that directory")),
+            (false, None) => failed.push(format!("{url} is not pinned; `fetchfs cache pins` lists the pins")),
+        }
+    }
+    upkeep.close();
+    let last = failed.pop();
+    failed.iter().for_each(|failure| eprintln!("fetchfs: {failure}"));
+    last.map_or(Ok(()), |last| Err(anyhow::anyhow!(last)))
+}
+
+/// Asks on a terminal; returns true if there is none.
+fn is_confirmed(question: std::fmt::Arguments<'_>) -> anyhow::Result<bool> {
+    let is_asked = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !is_asked {
+        return Ok(true);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("can't read the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+fn clear(upkeep: Fsck, is_sure: bool, even_pinned: bool, patterns: &[String]) -> anyhow::Result<()> {
     let is_meant =
         |entry: &EntryInfo| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, &entry.url));
     let meant: Vec<_> = entries(&upkeep)?.into_iter().filter(is_meant).collect();
@@ -145,6 +200,12 @@ fn clear(upkeep: Fsck, even_pinned: bool, patterns: &[String]) -> anyhow::Result
         false => upkeep.index().pinned(),
     };
     let (stays, meant): (Vec<_>, Vec<_>) = meant.into_iter().partition(|entry| pinned.contains(&entry.key));
+    let bytes = output::size(meant.iter().map(EntryInfo::cached).sum());
+    let files = output::count(meant.len() as u64, "cached file");
+    if !is_sure && !meant.is_empty() && !is_confirmed(format_args!("Delete {files} with {bytes}?"))? {
+        upkeep.close();
+        anyhow::bail!("nothing was deleted");
+    }
     let (gone, in_use): (Vec<_>, Vec<_>) = meant.iter().partition(|entry| upkeep.clear(&entry.key) == Dropped::Yes);
     if patterns.is_empty() {
         // Orphans have no entry, so they can't be pinned.

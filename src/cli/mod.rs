@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod evict;
 mod generate;
+mod list;
 mod map;
 mod mount;
 mod options;
@@ -47,6 +48,7 @@ pub fn run() -> ExitCode {
         Some(("pin", matches)) => pin::run(matches),
         Some(("unpin", matches)) => pin::run_unpin(matches),
         Some(("evict", matches)) => evict::run(matches),
+        Some(("list", matches)) => list::run(matches),
         Some(("map", matches)) => map::run(matches),
         Some(("refresh", matches)) => refresh::run(matches),
         Some(("status", matches)) => status::run(matches),
@@ -84,6 +86,7 @@ fn command() -> Command {
         .subcommand(pin::command())
         .subcommand(pin::unpin_command())
         .subcommand(evict::command())
+        .subcommand(list::command())
         .subcommand(map::command())
         .subcommand(refresh::command())
         .subcommand(status::command())
@@ -119,6 +122,7 @@ mod tests {
             "pin",
             "unpin",
             "evict",
+            "list",
             "map",
             "refresh",
             "status",

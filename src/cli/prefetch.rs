@@ -1,6 +1,7 @@
 //! `fetchfs prefetch`: fetches files into the cache before they are read.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 
@@ -135,6 +136,18 @@ fn job_text(mount: &InMount, job: &JobState) -> String {
         .iter()
         .map(|path| targets::shown(mount, path))
         .collect();
+    if let Some(seconds) = job.done_for {
+        let time = humantime::format_duration(Duration::from_secs(seconds));
+        let failed = match job.progress.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        return format!(
+            "done {time} ago: {}\n  {}{failed}\n",
+            paths.join(" "),
+            so_far(&job.progress)
+        );
+    }
     let mut text = format!(
         "job {} on {}: {}\n",
         job.job,

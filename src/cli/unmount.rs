@@ -21,10 +21,18 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("mountpoint")
                 .value_name("MOUNTPOINT")
-                .required(true)
+                .required_unless_present("all")
                 .num_args(1..)
                 .value_parser(value_parser!(PathBuf))
                 .help("The mountpoints"),
+        )
+        .arg(
+            Arg::new("all")
+                .long("all")
+                .short('a')
+                .conflicts_with("mountpoint")
+                .action(ArgAction::SetTrue)
+                .help("Unmount all mounts of this user, or of all users for root"),
         )
         .arg(
             Arg::new("lazy")
@@ -43,12 +51,18 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         Mode::Normal
     };
     let mut last = Ok(());
-    for path in matches.get_many::<PathBuf>("mountpoint").expect("clap requires one") {
+    let paths: Vec<PathBuf> = match matches.get_many::<PathBuf>("mountpoint") {
+        Some(named) => named.cloned().collect(),
+        None => all()?,
+    };
+    for path in &paths {
         match mountpoint::unmount(path, mode) {
             Ok(Ended::Detached { pid }) => eprintln!(
                 "fetchfs: {} is detached; process {pid} serves it until the last open file is closed",
                 path.display()
             ),
+            // They come next.
+            Ok(Ended::Elsewhere(places)) if places.iter().all(|place| paths.contains(place)) => {}
             Ok(Ended::Elsewhere(places)) => {
                 let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
                 eprintln!(
@@ -67,4 +81,13 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         }
     }
     Ok(last?)
+}
+
+/// The mountpoints of all mounts that this user may end, the latest first: it may be inside another.
+fn all() -> anyhow::Result<Vec<PathBuf>> {
+    let mounts = mountpoint::list()?.into_iter().filter(|mount| mount.is_allowed);
+    let places = mounts.flat_map(|mount| std::iter::once(mount.mountpoint).chain(mount.elsewhere));
+    let mut places: Vec<PathBuf> = places.collect();
+    places.reverse();
+    Ok(places)
 }

@@ -8,9 +8,9 @@
 //! - What this mount can't do as mounted (too small a cache) stays for the next mount.
 //! - While the mount is offline, jobs wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -43,10 +43,16 @@ pub(super) struct Jobs {
     state: Mutex<State>,
 }
 
+/// How long, and how many, jobs are listed that are done.
+const DONE_SHOWN: Duration = Duration::from_secs(600);
+const MOST_DONE: usize = 20;
+
 #[derive(Default)]
 struct State {
     jobs: BTreeMap<u64, Job>,
     last: u64,
+    /// The last jobs that are done, the latest last.
+    done: VecDeque<(JobState, Instant)>,
 }
 
 struct Job {
@@ -177,7 +183,7 @@ impl Jobs {
         self.state.lock().jobs.len()
     }
 
-    /// The state of each job.
+    /// The state of each job, and of those that were done lately.
     pub(super) fn list(&self) -> Vec<JobState> {
         let state = self.state.lock();
         let shown = state.jobs.iter().map(|(&number, job)| JobState {
@@ -185,8 +191,14 @@ impl Jobs {
             wanted: job.wanted.clone(),
             progress: job.tally.progress(),
             waits_for: job.waits_for.clone(),
+            done_for: None,
         });
-        shown.collect()
+        let done = state.done.iter().filter(|(_, at)| at.elapsed() < DONE_SHOWN);
+        let done = done.map(|(job, at)| JobState {
+            done_for: Some(at.elapsed().as_secs()),
+            ..job.clone()
+        });
+        shown.chain(done).collect()
     }
 
     async fn run(self: Arc<Self>, number: u64, key: String, wanted: Wanted, tally: Arc<Tally>) {
@@ -318,9 +330,24 @@ impl Jobs {
         }
     }
 
+    fn note_done(&self, job: JobState) {
+        let mut state = self.state.lock();
+        state.done.push_back((job, Instant::now()));
+        if state.done.len() > MOST_DONE {
+            state.done.pop_front();
+        }
+    }
+
     async fn finish(&self, number: u64, turn: JobLease) {
         let Some(job) = self.remove(number) else { return };
         let done = job.tally.progress();
+        self.note_done(JobState {
+            job: number,
+            wanted: job.wanted,
+            progress: done,
+            waits_for: None,
+            done_for: None,
+        });
         log::info!(
             event = events::JOB_DONE;
             "prefetch job {number} is done: {}, {} fetched, {} failed",

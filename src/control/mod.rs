@@ -16,6 +16,7 @@ mod pins;
 mod prefetch;
 pub(crate) mod protocol;
 mod refresh;
+mod report;
 mod server;
 pub(crate) mod status;
 

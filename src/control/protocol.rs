@@ -375,6 +375,9 @@ pub(crate) struct JobState {
     pub progress: Progress,
     /// Why it waits, if it does: for a retry, for another mount that runs it, or for the next mount.
     pub waits_for: Option<Failure>,
+    /// Seconds since it was done. Such jobs are listed for a while, after the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_for: Option<u64>,
 }
 
 #[cfg(test)]

@@ -428,12 +428,15 @@ impl Filesystem for FetchFs {
 
     /// `df`: what the source says of its room. If it says nothing, the size is the sum of the remote files in the listings
     /// so far, and "used" is the part that is cached. Nothing is available, because nothing can be written.
+    ///
+    /// There is no number of inodes that could be used up, so `df -i` shows none, as with other file systems that make them
+    /// when they are needed.
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         contained("statfs", || {
             let shared = Arc::clone(&self.shared);
             // The cached size needs an SQLite query, which may block for a moment.
             self.runtime.spawn_blocking(move || {
-                let (files, bytes) = shared.tree.known();
+                let (_, bytes) = shared.tree.known();
                 let block = u64::from(DF_BLOCK);
                 let (total, free) = match shared.tree.quota() {
                     Some(Quota { available, used }) => (available.saturating_add(used) / block, available / block),
@@ -443,21 +446,21 @@ impl Filesystem for FetchFs {
                         (total, total - used)
                     }
                 };
-                reply.statfs(total, free, 0, files, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
+                reply.statfs(total, free, 0, 0, 0, DF_BLOCK, NAME_MAX as u32, DF_BLOCK);
             });
         });
     }
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         contained("getxattr", || match self.node(ino) {
-            Ok(node) => xattrs::reply_value(&node, &self.shared.cache, name, size, reply),
+            Ok(node) => xattrs::reply_value(&self.shared, &self.runtime, node, name, size, reply),
             Err(errno) => reply.error(errno),
         });
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         contained("listxattr", || match self.node(ino) {
-            Ok(node) => xattrs::reply_names(&node, &self.shared.cache, size, reply),
+            Ok(node) => xattrs::reply_names(&self.shared, &node, size, reply),
             Err(errno) => reply.error(errno),
         });
     }

@@ -10,6 +10,7 @@
 
 mod end;
 pub(crate) mod mountpoint;
+mod notify;
 mod ready;
 mod reload;
 pub(crate) mod served;
@@ -57,6 +58,7 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         // An error means that the process is ending anyway.
         let _ = ends.send(End::Unmounted(outcome));
     })?;
+    signals::report_on_request(engine.runtime(), served.control())?;
     let early_end = threads::wait_for(SESSION_THREAD_NAME, SESSION_THREADS, &ended);
     if early_end.is_none() {
         log::info!(event = events::MOUNTED; "{} is mounted on {}", config.source_name, config.mountpoint.display());
@@ -66,6 +68,8 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
                 "the command that started this mount has ended ({error}); unmounting"
             );
             leave(&served, &engine);
+        } else if config.foreground {
+            notify::keep_telling(engine.runtime(), served.control());
         }
     }
 

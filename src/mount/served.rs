@@ -78,7 +78,7 @@ pub(crate) struct Served {
     /// The session's thread. It ends with the session; that of a detached mount goes on while files in it are open.
     _session: JoinHandle<()>,
     /// The control socket.
-    _control: ControlSocket,
+    control: ControlSocket,
 }
 
 /// Who serves a mount.
@@ -273,12 +273,17 @@ impl Prepared {
             run_file,
             connection,
             _session: session,
-            _control: control,
+            control,
         })
     }
 }
 
 impl Served {
+    /// What the requests to the mount use.
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.control.control
+    }
+
     /// Unmounts, also a mount in use. Blocked reads get an error first, or they would keep the mount busy.
     pub(crate) fn unmount(&self) {
         self.connection.interrupts().end_all();

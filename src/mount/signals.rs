@@ -6,6 +6,7 @@
 //! - TERM, INT, QUIT and ABRT unmount.
 //! - HUP reopens the log file, reads the config file and the file of a library again, and refreshes listings. If the
 //!   terminal of a mount in the foreground was closed, it unmounts.
+//! - USR1 writes the state of the mount to the log.
 //! - All other signals that would end or stop the process are ignored, except SIGSEGV and SIGBUS, whose handlers are
 //!   Rust's own. A true fault ends the process all the same: the kernel does not let it be ignored.
 
@@ -24,13 +25,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::end::End;
 use super::settings::Settings;
-use crate::control::Reload;
+use crate::control::{Control, Reload};
 use crate::logging;
 use crate::util::events;
 use crate::vfs::Tree;
 
 /// Signals without a meaning for a mount.
 ///
+/// - SIGUSR1 has one once the mount is there.
 /// - SIGXFSZ: a write beyond a file size limit (`ulimit -f`) should fail; the code that writes handles that.
 /// - SIGTTOU: log lines are written to a terminal even while another job has it.
 /// - SIGPIPE: every Rust program ignores it.
@@ -123,6 +125,23 @@ pub(super) fn watch(
             }
         };
         let _ = ends.send(End::Signal(name));
+    });
+    Ok(())
+}
+
+/// Writes the state of the mount to the log after SIGUSR1, until the runtime ends.
+///
+/// # Errors
+/// If the system refuses to install a handler.
+pub(super) fn report_on_request(runtime: &Handle, control: &Arc<Control>) -> anyhow::Result<()> {
+    let _in_runtime = runtime.enter();
+    let mut requests = signal(SignalKind::user_defined1()).context("can't handle SIGUSR1")?;
+    let control = Arc::clone(control);
+    runtime.spawn(async move {
+        while requests.recv().await.is_some() {
+            let report = control.report().await;
+            log::info!(event = events::STATUS_REPORT; "SIGUSR1: {report}");
+        }
     });
     Ok(())
 }

@@ -84,6 +84,8 @@ events! {
     DEAD_MOUNT_REMOVED = "dead_mount_removed";
     /// SIGHUP: listings are requested again.
     REFRESH_REQUESTED = "refresh_requested";
+    /// SIGUSR1: the state of the mount.
+    STATUS_REPORT = "status_report";
     /// An option was changed while mounted.
     OPTION_CHANGED = "option_changed";
     /// A changed library's file was taken over.

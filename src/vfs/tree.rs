@@ -352,6 +352,13 @@ impl Tree {
         self.files.cached_entry(node.file()?)
     }
 
+    /// The name of the kind of source that a node is of.
+    pub(crate) fn kind_of(&self, node: &Node) -> Option<&'static str> {
+        let parent = (!node.is_directory()).then(|| self.node(node.parent())).flatten();
+        let directory = node.directory().or_else(|| parent.as_ref()?.directory())?;
+        Some(directory.source.kind())
+    }
+
     /// Opens a file by its URL, wherever it is, as [`Self::open`] does; its version is known then. No directory shows
     /// it.
     ///

@@ -118,6 +118,12 @@ impl Cache {
         }
     }
 
+    /// Returns true if a pin covers a file or directory. Two queries at most.
+    pub fn is_pinned(&self, url: &Url) -> bool {
+        let index = &self.versions().index;
+        index.has_pin(&self.versions().url_key(url)) || !index.pins_above(&redact(url)).is_empty()
+    }
+
     /// The pinned URLs, without secrets. Those of directories end in `/`.
     pub fn pins(&self) -> Vec<String> {
         self.versions().index.pins()

@@ -101,6 +101,53 @@ pub(crate) fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
     Ok(mounts.iter().map(|mount| in_mount(mount, Path::new(""))).collect())
 }
 
+/// A fetchfs mount, as far as the mount table and its process show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Where it is; one that shows the whole file system comes before those that show a part of it.
+    pub mountpoint: PathBuf,
+    /// Its other mountpoints.
+    pub elsewhere: Vec<PathBuf>,
+    /// Its sources, without secrets.
+    pub source: String,
+    /// The user who made it.
+    pub user: Option<u32>,
+    /// The process that serves it; `None` if there is none, or none that can be reached from here.
+    pub pid: Option<u32>,
+    /// Whether this user may control it.
+    pub is_allowed: bool,
+}
+
+/// The fetchfs mounts of all users, in the order of the mount table. **Sends no request to any of them**, so that it
+/// returns at once whatever state they are in.
+///
+/// # Errors
+/// If the mount table can't be read.
+pub(crate) fn list() -> io::Result<Vec<Listed>> {
+    let mut mounts = table::read()?;
+    mounts.retain(|mount| mount.fstype == FSTYPE);
+    let mut listed: Vec<((u32, u32), Listed)> = Vec::new();
+    let mut first: Vec<&Mount> = mounts.iter().collect();
+    first.sort_by_key(|mount| mount.root != Path::new("/"));
+    for mount in first {
+        if let Some((_, known)) = listed.iter_mut().find(|(device, _)| *device == mount.device) {
+            known.elsewhere.push(mount.mount_point.clone());
+            continue;
+        }
+        let daemon = Daemon::of(mount);
+        let new = Listed {
+            mountpoint: mount.mount_point.clone(),
+            elsewhere: Vec::new(),
+            source: mount.source.clone(),
+            user: mount.owner(),
+            pid: daemon.map(|daemon| daemon.pid()),
+            is_allowed: is_allowed(mount),
+        };
+        listed.push((mount.device, new));
+    }
+    Ok(listed.into_iter().map(|(_, mount)| mount).collect())
+}
+
 fn is_allowed(mount: &Mount) -> bool {
     geteuid().is_root() || mount.owner().is_none_or(|owner| owner == geteuid().as_raw())
 }

@@ -33,7 +33,7 @@ pub(crate) use check::{check, check_device, check_is_outside, may_allow_other, r
 pub(crate) use detach::{Ended, Mode, unmount, unmount_own};
 pub(crate) use error::MountError;
 pub(crate) use fusermount::find as helper;
-pub(crate) use locate_mount::{InMount, InMountError, all, find};
+pub(crate) use locate_mount::{InMount, InMountError, Listed, all, find, list};
 pub(crate) use read_ahead::raise_read_ahead;
 pub(crate) use runfile::RunFile;
 

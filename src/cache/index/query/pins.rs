@@ -7,6 +7,7 @@
 
 use rusqlite::params;
 
+use crate::cache::index::Record;
 use crate::cache::index::chunk_index::ChunkIndex;
 use crate::cache::index::rows::JobRow;
 use crate::cache::key::{EntryKey, UrlKey};
@@ -53,6 +54,18 @@ impl ChunkIndex {
     /// The pinned URLs, for display: without secrets, sorted.
     pub fn pins(&self) -> Vec<String> {
         self.rows("SELECT url FROM pins ORDER BY url", params![], |row| row.get(0))
+    }
+
+    /// Removes the pins with this URL, as [`Self::pins`] shows it. Returns false if there is none.
+    pub(crate) fn unpin_shown(&self, url: &str) -> bool {
+        let keys: Vec<String> = self.rows("SELECT url_key FROM pins WHERE url = ?1", params![url], |row| {
+            row.get(0)
+        });
+        let is_there = !keys.is_empty();
+        let records = keys.into_iter().map(|key| Record::Unpin {
+            url_key: UrlKey::from_stored(key),
+        });
+        is_there && self.commit(records)
     }
 
     /// Returns true if exactly this URL is pinned.
@@ -121,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::cache::chunk::ChunkSize;
-    use crate::cache::index::{EntryRow, PinRow, Record};
+    use crate::cache::index::{EntryRow, PinRow};
     use crate::http::{Validator, Version};
 
     fn key(url: &str) -> UrlKey {
