@@ -2,13 +2,21 @@
 //! listing counts.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs::{self, DirEntry, ReadDir};
+use std::ffi::{CString, OsString};
+use std::fs::{self, DirEntry, File, ReadDir};
 use std::io;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::process::{Command, Stdio};
 
-use crate::common::Mount;
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+
 use crate::common::files::errno_of;
+use crate::common::process::{self, Pidfd};
+use crate::common::servers::WebServer;
+use crate::common::{Mount, PATIENCE, temporary_directory};
 use crate::origin::{Content, Fault, Gate, Origin};
 
 /// Enough names for a page of half a mebibyte.
@@ -46,18 +54,23 @@ fn open(mount: &Mount) -> ReadDir {
     fs::read_dir(mount.path("big")).expect("to open the directory")
 }
 
-/// What a whole reading of the directory shows; each name once.
+/// What a whole reading of a directory with so many names shows; each name once.
 #[track_caller]
-fn whole(entries: impl Iterator<Item = Listed>) -> BTreeSet<Listed> {
+fn whole_of(count: usize, entries: impl Iterator<Item = Listed>) -> BTreeSet<Listed> {
     let mut number = 0;
     let all: BTreeSet<Listed> = entries.inspect(|_| number += 1).collect();
     let names: BTreeSet<&OsString> = all.iter().map(|(name, ..)| name).collect();
     assert_eq!(
         (number, all.len(), names.len()),
-        (NAMES, NAMES, NAMES),
+        (count, count, count),
         "each name once"
     );
     all
+}
+
+#[track_caller]
+fn whole(entries: impl Iterator<Item = Listed>) -> BTreeSet<Listed> {
+    whole_of(NAMES, entries)
 }
 
 fn read_all(mount: &Mount) -> BTreeSet<Listed> {
@@ -116,4 +129,99 @@ fn broken_listing_ends_in_an_error_and_does_not_count() {
     // A name that was not shown is not absent.
     fs::metadata(mount.path("big/name-005990")).expect("it exists");
     read_all(&mount);
+}
+
+/// Mounts a directory of `held-listing.py` whose listing is held in its middle, and reads some names, then the rest.
+#[track_caller]
+fn comes_in_parts(kind: &str, source: &str, options: &[(&str, &str)]) {
+    let home = temporary_directory();
+    let gate = home.path().join("gate");
+    let server = WebServer::case("held-listing.py", &[kind, gate.to_str().expect("text"), "PORT"]);
+    let origin = server.url("/");
+    let plan = Mount::of(&source.replace("ORIGIN/", &origin)).with("--attr-ttl", "1h");
+    let plan = options.iter().fold(plan, |plan, (name, value)| {
+        plan.with(name, &value.replace("ORIGIN/", &origin))
+    });
+    let mount = plan.start();
+    let mut entries = open(&mount);
+    let mut read = Vec::from_iter(std::iter::from_fn(|| next(&mut entries)).take(FIRST));
+    assert_eq!(read.len(), FIRST);
+    File::create(&gate).expect("to open the gate");
+    read.extend(std::iter::from_fn(|| next(&mut entries)));
+    let read = whole_of(3001, read.into_iter());
+    assert_eq!(
+        read,
+        whole_of(3001, open(&mount).map(|entry| facts(&entry.expect("an entry"))))
+    );
+    assert!(read.iter().any(|(name, _, is_directory)| name == "d" && *is_directory));
+    assert!(read.iter().any(|(name, ..)| name == "name 02999"), "{kind}");
+}
+
+#[test]
+fn bucket_is_shown_page_by_page() {
+    let options = [("--endpoint-url", "ORIGIN/"), ("--no-sign-request", "")];
+    comes_in_parts("s3", "s3://bucket/", &options);
+}
+
+#[test]
+fn webdav_collection_is_shown_while_it_is_received() {
+    comes_in_parts("webdav", "ORIGIN/", &[("--type", "webdav")]);
+}
+
+#[test]
+fn json_array_is_shown_while_it_is_received() {
+    comes_in_parts("json", "ORIGIN/", &[]);
+}
+
+#[test]
+fn page_of_names_is_shown_while_it_is_received() {
+    comes_in_parts("names", "ORIGIN/", &[]);
+}
+
+#[test]
+fn interrupted_program_leaves_the_listing_to_others() {
+    let origin = site();
+    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "1h").start();
+    let gate = Gate::new();
+    origin.on("/big/").fault(Fault::HoldAfter(BEGINNING, gate.clone()));
+    let mut ls = process::spawn(
+        Command::new("ls")
+            .arg("-f")
+            .arg(mount.path("big"))
+            .stdout(Stdio::null()),
+    );
+    gate.wait_for_arrivals(1);
+    let mut entries = open(&mount);
+    let mut read = Vec::from_iter(std::iter::from_fn(|| next(&mut entries)).take(FIRST));
+    Pidfd::open(ls.id()).expect("it waits").signal(Signal::SIGINT);
+    process::wait(&mut ls, PATIENCE).expect("it ends while the listing is held");
+    gate.open();
+    read.extend(std::iter::from_fn(|| next(&mut entries)));
+    whole(read.into_iter());
+    let requests = origin.log().all().gets("/big/").len();
+    assert_eq!(requests, 1, "the one listing went on");
+}
+
+#[test]
+fn positions_stay_while_names_are_added() {
+    let origin = site();
+    let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "1h").start();
+    let gate = Gate::new();
+    origin.on("/big/").fault(Fault::HoldAfter(BEGINNING, gate.clone()));
+    let mut directory = Dir::open(&mount.path("big"), OFlag::O_RDONLY, Mode::empty()).expect("to open the directory");
+    let names = |directory: &mut Dir, number: usize| -> Vec<CString> {
+        let entries = directory.iter().take(number);
+        entries
+            .map(|entry| entry.expect("an entry").file_name().to_owned())
+            .collect()
+    };
+    // Each iterator of `Dir` rewinds the directory when it is dropped.
+    let before = names(&mut directory, FIRST);
+    gate.open();
+    let all = names(&mut directory, usize::MAX);
+    assert_eq!(all.len(), NAMES + 2, "with the two dots");
+    let again = names(&mut directory, usize::MAX);
+    assert_eq!(all.len(), again.len());
+    assert_eq!(before.iter().collect::<BTreeSet<_>>().len(), FIRST);
+    assert!(before.iter().all(|name| all.contains(name)));
 }

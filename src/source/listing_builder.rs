@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use url::Url;
 
 use super::name_index::NameIndex;
+use super::receiving::EarlyNames;
 use super::{EntityTag, Entries, Entry, EntryKind, LeftOut, ListedSize, ListedTime, Listing, Name};
 
 /// More names than the limit allows.
@@ -23,6 +24,8 @@ pub(in crate::source) struct ListingBuilder {
     both: HashSet<usize>,
     /// Maximum number of names, refused ones included.
     most: usize,
+    /// Takes the names as they are added.
+    early: EarlyNames,
 }
 
 impl ListingBuilder {
@@ -34,6 +37,7 @@ impl ListingBuilder {
             left_out: LeftOut::default(),
             both: HashSet::new(),
             most,
+            early: EarlyNames::default(),
         }
     }
 
@@ -73,8 +77,10 @@ impl ListingBuilder {
             modified,
             published: None,
         };
-        if self.add_entry(&entry)? {
-            self.entries.set_tag(self.entries.len() - 1, tag);
+        if self.push(&entry)? {
+            let last = self.entries.len() - 1;
+            self.entries.set_tag(last, tag);
+            self.early.add(&self.entries, last);
         }
         Ok(())
     }
@@ -84,6 +90,14 @@ impl ListingBuilder {
     /// # Errors
     /// If the limit of names is exceeded.
     pub(in crate::source) fn add_entry(&mut self, entry: &Entry) -> Result<bool, TooManyNames> {
+        let is_new = self.push(entry)?;
+        if is_new {
+            self.early.add(&self.entries, self.entries.len() - 1);
+        }
+        Ok(is_new)
+    }
+
+    fn push(&mut self, entry: &Entry) -> Result<bool, TooManyNames> {
         match self.names.find(&entry.name, &self.entries) {
             Ok(index) => {
                 self.repeat(index, &entry.url, entry.kind, entry.modified);
@@ -99,6 +113,16 @@ impl ListingBuilder {
                 Ok(true)
             }
         }
+    }
+
+    /// The entries so far.
+    pub(in crate::source) fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// From now on, names go to `early` as they are added.
+    pub(in crate::source) fn pass_on(&mut self, early: EarlyNames) {
+        self.early = early;
     }
 
     /// Counts a name that can't be shown.

@@ -58,6 +58,7 @@ impl Elements {
         while let Some(element) = seq.next_element::<Element>()? {
             self.count += 1;
             match self.row(element) {
+                // The first element has shown the form, so the names are certain.
                 Ok(row) => document.add(row)?,
                 Err(why) => return document.fail(other(format_args!("element {} {why}", self.count))),
             }

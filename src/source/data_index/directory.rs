@@ -3,6 +3,7 @@
 use url::Url;
 
 use crate::source::listing_builder::{ListingBuilder, TooManyNames};
+use crate::source::receiving::EarlyNames;
 use crate::source::{EntryKind, ListedTime, Listing, ListingConfig, segment};
 
 /// What a document says of one name of the directory.
@@ -36,6 +37,11 @@ impl Directory {
             query_links: config.query_links,
             builder: ListingBuilder::new(page, config.max_entries),
         }
+    }
+
+    /// From now on, names go to `early` as they are added.
+    pub(super) fn pass_on(&mut self, early: EarlyNames) {
+        self.builder.pass_on(early);
     }
 
     /// Adds a name. One with a `/` is refused: a listing of one directory has none. One with a query is left out unless

@@ -3,17 +3,34 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::de::{IoRead, Read, SliceRead};
 
 use super::array::Elements;
 use super::directory::Directory;
 use super::object::Members;
 use super::reading::{Document, other};
 use super::{Failure, NotAListing};
+use crate::source::receiving::{EarlyNames, PiecesReader};
 
 /// Reads a document whose first character is `[` or `{`.
 pub(super) fn read(body: &[u8], directory: &mut Directory) -> Result<(), Failure> {
-    let mut document = Document::new(directory);
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    read_from(SliceRead::new(body), directory, EarlyNames::default())
+}
+
+/// [`read`] for a document that is being received. The names of an array go to `early`. Those of an object do not: whether it is a
+/// listing is decided at its end.
+pub(super) fn read_incoming(reader: PiecesReader, directory: &mut Directory, early: EarlyNames) -> Result<(), Failure> {
+    read_from(IoRead::new(reader), directory, early)
+}
+
+/// [`read`] for text from anywhere.
+pub(super) fn read_from<'de>(
+    text: impl Read<'de>,
+    directory: &mut Directory,
+    early: EarlyNames,
+) -> Result<(), Failure> {
+    let mut document = Document::new(directory, early);
+    let mut deserializer = serde_json::Deserializer::new(text);
     let read = (&mut document)
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end());
@@ -44,6 +61,7 @@ impl<'de> Visitor<'de> for &mut Document<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        self.pass_on_early();
         Elements::default().read(self, seq)
     }
 

@@ -32,6 +32,7 @@ mod xml;
 use url::Url;
 
 use super::listing_builder::TooManyNames;
+use super::receiving::{EarlyNames, Pieces, PiecesReader};
 use super::{Listing, ListingConfig};
 use directory::Directory;
 
@@ -73,25 +74,53 @@ enum Language {
 /// # Errors
 /// If it is JSON or XML, but no listing. That does not say whether the directory exists.
 pub fn parse(page: &Url, body: &[u8], config: &ListingConfig) -> Option<Result<Listing, NotAListing>> {
-    // A byte order mark.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = without_mark(body);
     let language = language(body)?;
     let mut directory = Directory::new(page, config);
     let read = match language {
         Language::Json => json::read(body, &mut directory),
         Language::Xml => xml::read(body, &mut directory),
     };
-    Some(match read {
+    Some(finish(read, directory, config))
+}
+
+/// [`parse`] for a document that [`is_json`] and is being received. Names that are certain go to `early`.
+///
+/// # Errors
+/// As for [`parse`].
+pub(in crate::source) fn parse_incoming(
+    page: &Url,
+    pieces: Pieces,
+    early: &EarlyNames,
+    config: &ListingConfig,
+) -> Result<Listing, NotAListing> {
+    let mut directory = Directory::new(page, config);
+    let reader = PiecesReader::of_bytes(pieces, early).without_mark();
+    let read = json::read_incoming(reader, &mut directory, early.clone());
+    finish(read, directory, config)
+}
+
+fn finish(read: Result<(), Failure>, directory: Directory, config: &ListingConfig) -> Result<Listing, NotAListing> {
+    match read {
         Ok(()) => Ok(directory.finish()),
         Err(Failure::TooManyNames) => Err(NotAListing::TooManyNames(config.max_entries)),
         Err(Failure::Not(why)) => Err(why),
-    })
+    }
 }
 
 /// Returns true if a document with this beginning is JSON or the XML of a listing.
 pub(in crate::source) fn is_data(beginning: &[u8]) -> bool {
-    let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
-    language(beginning).is_some()
+    language(without_mark(beginning)).is_some()
+}
+
+/// Returns true if a document with this beginning is JSON.
+pub(in crate::source) fn is_json(beginning: &[u8]) -> bool {
+    language(without_mark(beginning)) == Some(Language::Json)
+}
+
+/// The bytes after a byte order mark.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// What a document is by its beginning.

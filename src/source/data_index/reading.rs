@@ -6,6 +6,7 @@ use serde::de::Error;
 
 use super::directory::{Directory, Row};
 use super::{Failure, NotAListing};
+use crate::source::receiving::EarlyNames;
 
 /// The failure for JSON of another shape.
 pub(super) fn other(why: impl fmt::Display) -> Failure {
@@ -19,15 +20,23 @@ pub(super) struct Document<'a> {
     directory: &'a mut Directory,
     /// Why the reading has ended early.
     pub(super) failure: Option<Failure>,
+    /// Takes the names of a document whose names are certain as they come.
+    early: EarlyNames,
 }
 
 impl Document<'_> {
     /// A document whose names are added to this directory.
-    pub(super) fn new(directory: &mut Directory) -> Document<'_> {
+    pub(super) fn new(directory: &mut Directory, early: EarlyNames) -> Document<'_> {
         Document {
             directory,
             failure: None,
+            early,
         }
+    }
+
+    /// The names are certain from now on.
+    pub(super) fn pass_on_early(&mut self) {
+        self.directory.pass_on(self.early.clone());
     }
 
     /// Adds a name to the listing.

@@ -11,12 +11,30 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::*;
+use crate::source::receiving::Collected;
 use crate::source::{Entry, EntryKind, LeftOut, ListedSize, Name};
 
 const PAGE: &str = "http://origin.test/corpus/";
 
+/// Parses a document. Asserts that it is the same if it is read piece by piece, and that what is certain before the end is so at the
+/// end.
 fn parse_with(body: &[u8], config: &ListingConfig) -> Option<Result<Listing, NotAListing>> {
-    parse(&Url::parse(PAGE).unwrap(), body, config)
+    let page = Url::parse(PAGE).unwrap();
+    let whole = parse(&page, body, config);
+    if is_json(body) {
+        let (early, in_pieces) = Collected::of(|early| {
+            let mut directory = Directory::new(&page, config);
+            let reader = serde_json::de::IoRead::new(without_mark(body));
+            let read = json::read_from(reader, &mut directory, early.clone());
+            finish(read, directory, config)
+        });
+        let listing = whole.as_ref().and_then(|whole| whole.as_ref().ok());
+        assert_eq!(in_pieces.as_ref().ok(), listing);
+        if let Some(listing) = listing {
+            Collected::assert_is_part_of(&early, listing);
+        }
+    }
+    whole
 }
 
 /// The listing in a document.

@@ -20,6 +20,9 @@ use crate::source::name_index::NameIndex;
 use crate::source::receiving::EarlyNames;
 use crate::source::{Entries, Entry, EntryKind, LeftOut, ListedSize, Listing, Name, Published};
 
+/// Number of links with their names as texts in one place, from which it is taken for the listing before the end of the page.
+const MANY_NAMES: usize = 100;
+
 /// A table, a list or a `<pre>`; number 0 is everything outside of these.
 pub(super) type Place = u32;
 
@@ -117,7 +120,8 @@ impl Collection {
 
     /// Adds the target of a link, with the facts of its row.
     ///
-    /// A link whose row has facts is certain, unless its date can't be read yet: [`Self::finish`] keeps all of these.
+    /// A link whose row has facts is certain, unless its date can't be read yet: [`Self::finish`] keeps all of these. So are those
+    /// after many names without facts.
     ///
     /// Of two links with one name, the one that resembles a row of a listing more counts. If both do, and one is a
     /// directory's, the directory wins.
@@ -143,11 +147,11 @@ impl Collection {
                 ..Published::default()
             })
         });
-        let mut is_certain = standing.has_facts;
+        let mut is_certain = standing.has_facts || self.is_list_of_names(standing);
         let index = match self.names.find(&name, &self.entries) {
             Ok(index) => {
-                // It is certain already, and has other facts.
-                is_certain &= !self.standings[index].has_facts;
+                // It may have been passed on already, with other facts.
+                is_certain &= self.standings[index].score() == 0;
                 if !self.replace(index, &child.url, kind, standing) {
                     self.contradict(index, &child.url, kind, standing);
                     return Ok(());
@@ -190,6 +194,12 @@ impl Collection {
             self.early.add(&self.entries, index);
         }
         Ok(())
+    }
+
+    /// Returns true if a link is one of so many names without facts in one place that whatever follows leaves this place a listing.
+    fn is_list_of_names(&self, standing: Standing) -> bool {
+        let count = self.places.get(&standing.place).copied().unwrap_or_default();
+        standing.place != LOOSE && standing.is_named && count.named >= MANY_NAMES && count.named >= count.rows / 10 * 9
     }
 
     /// Replaces an entry by another link with the same name, if that has more facts. Returns true if it did.

@@ -26,7 +26,7 @@
 //! every known server percent-encodes its links.
 //!
 //! A page can be parsed while it is received ([`PageParser`]). A name is certain before the end of the page if its row has a size or
-//! a date: such a row is always one of the listing (`collect`).
+//! a date: such a row is always one of the listing (`collect`). Where no row has, names are after the first hundred of a list.
 //!
 //! The pipeline: `feed` sends the page through the HTML tokenizer; `reader` cuts it into rows; `link` resolves links to
 //! files, whose names [`segment`](super::segment) decodes; `row` finds a row's facts with `size` and

@@ -1,18 +1,12 @@
 //! Names that a parser has read before the document is complete.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use super::pace::Pace;
 use crate::source::Entries;
-
-/// The least time between two batches. A program that waits for names does not notice it, and a batch takes less to process.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// The time between two batches is this part of the time since the first one, so that there are few: each is searched when a
-/// name is looked up.
-const PART: u32 = 16;
 
 /// Maximum number of names that are held for a caller that does not want them yet. Beyond that it waits for the whole listing.
 const MOST_UNWANTED: usize = 100_000;
@@ -51,15 +45,13 @@ impl NamesTo {
 
 /// The names of one document that are certain, on their way to a [`NameSink`]. A clone is the same.
 #[derive(Clone, Default)]
-pub(in crate::source) struct EarlyNames(Option<Rc<RefCell<Batch>>>);
+pub(in crate::source) struct EarlyNames(Option<Arc<Mutex<Batch>>>);
 
 struct Batch {
     to: NamesTo,
     /// Names that were not passed on yet.
     entries: Option<Entries>,
-    began: Instant,
-    /// When names were passed on last.
-    last: Option<Instant>,
+    pace: Pace,
     /// True if the names are not passed on any more, because nobody wanted them for too long.
     is_given_up: bool,
 }
@@ -74,20 +66,24 @@ impl EarlyNames {
     /// Names that go nowhere, unless there is a place for them.
     pub(in crate::source) fn new(to: Option<NamesTo>) -> EarlyNames {
         EarlyNames(to.map(|to| {
-            Rc::new(RefCell::new(Batch {
+            Arc::new(Mutex::new(Batch {
                 to,
                 entries: None,
-                began: Instant::now(),
-                last: None,
+                pace: Pace::new(),
                 is_given_up: false,
             }))
         }))
     }
 
+    /// Returns true if there is a place for them.
+    pub(in crate::source) fn go_anywhere(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Adds a copy of the entry at this position. It is certain.
     pub(in crate::source) fn add(&self, entries: &Entries, position: usize) {
         let Some(batch) = &self.0 else { return };
-        let mut batch = batch.borrow_mut();
+        let mut batch = batch.lock();
         if batch.is_given_up {
             return;
         }
@@ -101,20 +97,16 @@ impl EarlyNames {
 
     /// How long the names may wait before they are passed on; `None` if there are none.
     pub(super) fn due_in(&self) -> Option<Duration> {
-        let batch = self.0.as_ref()?.borrow();
+        let batch = self.0.as_ref()?.lock();
         batch.entries.as_ref()?;
-        let Some(last) = batch.last else {
-            return Some(Duration::ZERO);
-        };
-        let pause = PAUSE.max((last - batch.began) / PART);
-        Some((last + pause).saturating_duration_since(Instant::now()))
+        Some(batch.pace.due_in())
     }
 
     /// Passes the names on, if they are wanted.
     pub(super) fn pass_on(&self) {
         let Some(batch) = &self.0 else { return };
-        let mut batch = batch.borrow_mut();
-        batch.last = Some(Instant::now());
+        let mut batch = batch.lock();
+        batch.pace.note();
         if !batch.to.sink.are_wanted() {
             return;
         }
@@ -129,7 +121,7 @@ impl EarlyNames {
 /// Names that parsers pass on in tests.
 #[cfg(test)]
 #[derive(Default)]
-pub(in crate::source) struct Collected(parking_lot::Mutex<Vec<crate::source::Entry>>);
+pub(in crate::source) struct Collected(Mutex<Vec<crate::source::Entry>>);
 
 #[cfg(test)]
 impl NameSink for Collected {

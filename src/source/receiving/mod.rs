@@ -2,7 +2,8 @@
 //!
 //! A directory of a million names takes seconds to transfer, and a program that lists it wants the first names at once. So a
 //! long document is parsed while it arrives ([`read_long`]), on a thread that may wait, and names that are certain are passed
-//! on before the document ends ([`EarlyNames`], to a [`NameSink`] of the vfs).
+//! on before the document ends ([`EarlyNames`], to a [`NameSink`] of the vfs). Those of a listing in several answers are passed on
+//! after each ([`EarlyPages`]).
 //!
 //! **A name is certain if whatever may still follow leaves it in the listing**, with the same URL, size and date. Each parser
 //! says which names are. Two things are not foreseen: that a later row has the same name with other facts (a directory wins
@@ -12,7 +13,10 @@
 //! A document that is short, or complete soon, is parsed when it is complete ([`begin`]). Nothing is gained there.
 
 mod early_names;
+mod early_pages;
+mod pace;
 mod pieces;
+mod reader;
 
 use std::time::Duration;
 
@@ -26,7 +30,9 @@ use crate::origin::{Document, IncomingDocument};
 pub(in crate::source) use early_names::Collected;
 pub(crate) use early_names::NameSink;
 pub(in crate::source) use early_names::{EarlyNames, NamesTo};
+pub(in crate::source) use early_pages::EarlyPages;
 pub(in crate::source) use pieces::{CutOff, Pieces};
+pub(in crate::source) use reader::PiecesReader;
 
 /// Size in bytes from which a document is read while it is received: an index of some 600 names, which takes milliseconds to
 /// parse.

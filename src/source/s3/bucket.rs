@@ -13,7 +13,8 @@ use super::signer::Signer;
 use super::{BucketListing, Next, S3Config, settings};
 use crate::origin::{Client, DocumentRequest, Signing, as_directory};
 use crate::source::asked::Asked;
-use crate::source::{BoxFuture, Found, Listing, ListingConfig, Source, SourceError, SourceErrorKind};
+use crate::source::receiving::EarlyPages;
+use crate::source::{BoxFuture, Found, Listing, ListingConfig, NameSink, Source, SourceError, SourceErrorKind};
 
 /// The kind of buckets of S3, and their scheme.
 pub(crate) const S3: &str = "s3";
@@ -54,11 +55,13 @@ impl Buckets {
             .ok_or_else(|| SourceError::of(SourceErrorKind::BadAnswer, url, "it is in no bucket of this mount"))
     }
 
-    async fn listing(&self, directory: &Url) -> Result<Listing, SourceError> {
+    /// The names in a directory. Those of all pages but the last one are passed on to `names` before.
+    async fn listing(&self, directory: &Url, names: Option<&Arc<dyn NameSink>>) -> Result<Listing, SourceError> {
         let (bucket, prefix) = self.find(directory)?;
         let fail = |kind, why: String| SourceError::of(kind, directory, why);
         let mut listing = BucketListing::new(directory, &prefix, &self.listings);
         let (mut is_encoded, mut token, mut corrections) = (true, None, 0);
+        let mut early = EarlyPages::new(names);
         loop {
             let request = DocumentRequest {
                 accepts: &[200, 301, 400, 403, 404],
@@ -78,7 +81,10 @@ impl Buckets {
             // A page has a thousand names.
             match listing.add_page(&answer.body, is_encoded) {
                 Ok(Next::Done) => break,
-                Ok(Next::Page(next)) => token = Some(next),
+                Ok(Next::Page(next)) => {
+                    token = Some(next);
+                    early.pass_on(listing.entries()).await;
+                }
                 Ok(Next::Plain) => is_encoded = false,
                 Err(error) => return Err(SourceError::not_a_listing(directory, error)),
             }
@@ -134,7 +140,7 @@ impl Source for Buckets {
     fn open<'a>(&'a self, asked: &'a Asked<'a>) -> BoxFuture<'a, Result<Option<Found>, SourceError>> {
         Box::pin(async move {
             let directory = as_directory(asked.url);
-            let error = match self.listing(&directory).await {
+            let error = match self.listing(&directory, None).await {
                 Ok(listing) => return Ok(Some(Found::Directory(directory, listing))),
                 Err(error) => error,
             };
@@ -149,6 +155,15 @@ impl Source for Buckets {
     }
 
     fn list<'a>(&'a self, directory: &'a Url, _there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
-        Box::pin(self.listing(directory))
+        Box::pin(self.listing(directory, None))
+    }
+
+    fn list_early<'a>(
+        &'a self,
+        directory: &'a Url,
+        _there: &'a Url,
+        names: &'a Arc<dyn NameSink>,
+    ) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        Box::pin(self.listing(directory, Some(names)))
     }
 }

@@ -11,7 +11,7 @@ use url::Url;
 use super::address::encoded;
 use super::xml::{self, XmlFault};
 use crate::source::listing_builder::{ListingBuilder, TooManyNames};
-use crate::source::{EntityTag, EntryKind, ListedSize, ListedTime, Listing, ListingConfig, date};
+use crate::source::{EntityTag, Entries, EntryKind, ListedSize, ListedTime, Listing, ListingConfig, date};
 
 /// Pages without a name, one after the other, after which a listing counts as endless. AWS sends a few where many keys
 /// were deleted.
@@ -174,6 +174,11 @@ impl BucketListing {
         let mut url = self.directory.clone();
         url.set_path(&format!("{}{}{slash}", self.directory.path(), encoded(name)));
         self.builder.add_tagged(name.to_owned(), url, kind, modified, tag)
+    }
+
+    /// The entries of the pages so far.
+    pub(super) fn entries(&self) -> &Entries {
+        self.builder.entries()
     }
 
     /// The finished listing; `None` if no key has the prefix, so there is no such directory.

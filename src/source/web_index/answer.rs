@@ -77,24 +77,46 @@ pub(super) fn read(asked: &Url, document: &Document, config: &ListingConfig) -> 
     with_head(reading, document)
 }
 
-/// Returns true if a document is read as HTML, by its beginning.
-pub(super) fn is_html(beginning: &Document) -> bool {
+/// Returns true if a document can be read while it is received, by its beginning: if that shows which language it is in, and
+/// another one will not be tried.
+pub(super) fn can_be_read_early(beginning: &Document) -> bool {
     let is_telling = !beginning.body.trim_ascii_start().is_empty();
-    beginning.status != NOT_ACCEPTABLE && is_telling && !data_index::is_data(&beginning.body)
+    let is_html = !data_index::is_data(&beginning.body);
+    beginning.status != NOT_ACCEPTABLE
+        && is_telling
+        && (is_html || data_index::is_json(&beginning.body) && !says_html(beginning))
 }
 
-/// [`read`] for a page of HTML that is being received, with this beginning. Names that are certain go to `to`.
+/// [`read`] for a document that [`can_be_read_early`] and is being received. Names that are certain go to `to`.
 pub(super) fn read_long(
     asked: &Url,
     beginning: &Document,
-    mut pieces: Pieces,
+    pieces: Pieces,
     to: Option<NamesTo>,
     config: &ListingConfig,
 ) -> Reading {
     let early = EarlyNames::new(to);
+    let reading = if data_index::is_json(&beginning.body) {
+        match data_index::parse_incoming(&beginning.url, pieces, &early, config) {
+            Ok(listing) => Reading::listing(listing),
+            Err(why) => not_data(asked, beginning, config, &why),
+        }
+    } else {
+        read_long_html(asked, beginning, pieces, &early, config)
+    };
+    with_head(reading, beginning)
+}
+
+fn read_long_html(
+    asked: &Url,
+    beginning: &Document,
+    mut pieces: Pieces,
+    early: &EarlyNames,
+    config: &ListingConfig,
+) -> Reading {
     let mut parser = PageParser::new(&beginning.url, beginning.charset.as_deref(), config, early.clone());
     let parsed = loop {
-        match pieces.next(&early) {
+        match pieces.next(early) {
             Ok(Some(piece)) => {
                 if let Err(error) = parser.push(&piece) {
                     break Err(error);
@@ -107,7 +129,7 @@ pub(super) fn read_long(
             break parser.finish();
         }
     };
-    with_head(html_reading(asked, beginning, parsed), beginning)
+    html_reading(asked, beginning, parsed)
 }
 
 /// Adds what the head of the response says.
@@ -126,11 +148,9 @@ fn with_head(mut reading: Reading, document: &Document) -> Reading {
 
 /// Reads what begins like a listing in JSON or XML and is none.
 fn not_data(asked: &Url, document: &Document, config: &ListingConfig, why: &NotAListing) -> Reading {
-    let says_html = document
-        .content_type
-        .as_deref()
-        .is_some_and(|kind| kind.contains("html"));
-    if says_html && let reading @ Reading { listing: Ok(_), .. } = read_html(asked, document, config) {
+    if says_html(document)
+        && let reading @ Reading { listing: Ok(_), .. } = read_html(asked, document, config)
+    {
         return reading;
     }
     let others = match why {
@@ -139,6 +159,12 @@ fn not_data(asked: &Url, document: &Document, config: &ListingConfig, why: &NotA
         NotAListing::OtherXml(_) | NotAListing::TooManyNames(_) => Vec::new(),
     };
     Reading::refused(why).or_ask_for(others)
+}
+
+/// Returns true if a document has the media type of HTML.
+fn says_html(document: &Document) -> bool {
+    let kind = document.content_type.as_deref();
+    kind.is_some_and(|kind| kind.contains("html"))
 }
 
 /// Reads a page of HTML.

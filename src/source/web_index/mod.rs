@@ -205,7 +205,7 @@ impl WebIndex {
                 let reading = move || home.of_reading(answer::read(&asked, &document, &config));
                 tokio::task::spawn_blocking(reading).await
             }
-            Beginning::Long(document) if !answer::is_html(document.document()) => {
+            Beginning::Long(document) if !answer::can_be_read_early(document.document()) => {
                 let document = document.whole().await?;
                 let reading = move || home.of_reading(answer::read(&asked, &document, &config));
                 tokio::task::spawn_blocking(reading).await

@@ -7,6 +7,7 @@
 //! speak WebDAV only in parts of their tree. Then the directory's index page is its listing, if it has one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,12 +18,13 @@ use reqwest::{
 use url::Url;
 
 use super::collection_tag::{TagKind, set_validator};
-use super::{NotMultistatus, Parsed, parse_whole};
-use crate::http::{HttpErrorKind, Validator};
+use super::{NotMultistatus, Parsed, parse_incoming, parse_whole};
+use crate::http::{HttpError, HttpErrorKind, Validator};
 use crate::origin::{Client, DocumentRequest, Metadata, as_directory};
+use crate::source::receiving::{self, Beginning, EarlyNames, NamesTo};
 use crate::source::web_index::{WebIndex, is_page_in_place_of_a_file};
 use crate::source::{
-    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, Quota, Source, SourceError,
+    Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NameKind, NameSink, Quota, Source, SourceError,
 };
 use crate::util::events;
 
@@ -128,15 +130,20 @@ impl Collections {
     }
 
     /// Requests the names in `directory` from `there`, which may lack the `/` at its end.
-    async fn propfind(&self, directory: &Url, there: &Url) -> Result<Listing, Failure> {
-        let Parsed { mut listing, tags, .. } = self.ask(directory, there, Depth::Names).await?;
+    async fn propfind(
+        &self,
+        directory: &Url,
+        there: &Url,
+        names: Option<&Arc<dyn NameSink>>,
+    ) -> Result<Listing, Failure> {
+        let Parsed { mut listing, tags, .. } = self.ask(directory, there, Depth::Names, names).await?;
         set_validator(&mut listing, &tags, self.top(directory).0.tags);
         Ok(listing)
     }
 
     /// Returns true if the server says that a listing with this validator is that of `directory`.
     async fn is_unchanged(&self, directory: &Url, known: &Validator) -> Result<bool, SourceError> {
-        match self.ask(directory, directory, Depth::Own).await {
+        match self.ask(directory, directory, Depth::Own, None).await {
             Ok(Parsed { tags, .. }) => Ok(tags.validator(tags.kind()) == *known),
             // The listing shows what it is.
             Err(Failure::File(_)) => Ok(false),
@@ -146,7 +153,13 @@ impl Collections {
     }
 
     /// Sends a PROPFIND.
-    async fn ask(&self, directory: &Url, there: &Url, depth: Depth) -> Result<Parsed, Failure> {
+    async fn ask(
+        &self,
+        directory: &Url,
+        there: &Url,
+        depth: Depth,
+        names: Option<&Arc<dyn NameSink>>,
+    ) -> Result<Parsed, Failure> {
         let (known, is_top) = self.top(directory);
         let quota = if is_top { QUOTA } else { "" };
         let (depth_header, body) = match depth {
@@ -173,14 +186,26 @@ impl Collections {
             accepts: &[207, 200],
             ..DocumentRequest::default()
         };
-        let answer = self.client.document(there, request).await;
-        let answer = answer.map_err(|error| Failure::Source(error.into()))?;
-        let (config, home, answered) = (self.config, directory.clone(), as_directory(&answer.url));
-        // A long answer takes seconds, and the runtime's threads have to move bodies.
-        let reading = tokio::task::spawn_blocking(move || {
-            parse_whole(&home, &answer.url, &answer.body, answer.charset.as_deref(), &config)
-        });
-        match reading.await {
+        let failed = |error: HttpError| Failure::Source(error.into());
+        let answer = self.client.incoming_document(there, request).await.map_err(failed)?;
+        let (config, home, answered) = (self.config, directory.clone(), as_directory(&answer.document().url));
+        let reading = match receiving::begin(answer).await.map_err(failed)? {
+            // A long answer takes seconds, and the runtime's threads have to move bodies.
+            Beginning::Whole(answer) => {
+                let parse = move || parse_whole(&home, &answer.url, &answer.body, answer.charset.as_deref(), &config);
+                tokio::task::spawn_blocking(parse).await
+            }
+            Beginning::Long(answer) => {
+                let beginning = answer.beginning();
+                let to = names.map(|names| NamesTo::new(names, |_| {}));
+                let parse = move |pieces| {
+                    let early = EarlyNames::new(to);
+                    parse_incoming(&home, &beginning.url, &beginning, pieces, &early, &config)
+                };
+                receiving::read_long(answer, parse).await.map_err(failed)?.result
+            }
+        };
+        match reading {
             Ok(Ok(parsed)) => {
                 self.note(directory, |top| {
                     if is_top {
@@ -203,8 +228,13 @@ impl Collections {
     }
 
     /// The listing at `there`, by PROPFIND or else by its index page.
-    async fn listing(&self, directory: &Url, there: &Url) -> Result<Listing, Failure> {
-        let failure = match self.propfind(directory, there).await {
+    async fn listing(
+        &self,
+        directory: &Url,
+        there: &Url,
+        names: Option<&Arc<dyn NameSink>>,
+    ) -> Result<Listing, Failure> {
+        let failure = match self.propfind(directory, there, names).await {
             Err(Failure::Source(error)) if may_have_index_page(&error) => error,
             answer => return answer,
         };
@@ -271,9 +301,9 @@ impl Source for Collections {
             }
             self.tops.lock().entry(directory.clone()).or_default();
             let listing = match asked.is_named {
-                true => self.listing(&directory, asked.there).await,
+                true => self.listing(&directory, asked.there, None).await,
                 // Its index page was asked for.
-                false => self.propfind(&directory, asked.there).await,
+                false => self.propfind(&directory, asked.there, None).await,
             };
             let failure = match listing {
                 Ok(listing) => return Ok(Some(Found::Directory(directory, listing))),
@@ -292,7 +322,16 @@ impl Source for Collections {
     }
 
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
-        Box::pin(async move { Ok(self.listing(directory, there).await?) })
+        Box::pin(async move { Ok(self.listing(directory, there, None).await?) })
+    }
+
+    fn list_early<'a>(
+        &'a self,
+        directory: &'a Url,
+        there: &'a Url,
+        names: &'a Arc<dyn NameSink>,
+    ) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        Box::pin(async move { Ok(self.listing(directory, there, Some(names)).await?) })
     }
 
     fn list_if_changed<'a>(

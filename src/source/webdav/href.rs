@@ -117,20 +117,23 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The place that was requested at `asked`, if the server writes its path as it was requested.
+    pub(super) fn asked(asked: &Url, notation: Notation) -> Place {
+        let segments = Path::of(asked.path()).segments();
+        Place {
+            notation,
+            segments: segments.map(|part| percent_decode_str(part).collect()).collect(),
+            has_relative: true,
+        }
+    }
+
     /// The place that was requested at `asked`, in a document with these paths.
     ///
     /// If none of them is of the requested directory or in it, the server writes them with another prefix. Then the
     /// directory is what is above all of them, or the one of them that is above all others. A single path is the
     /// directory's own, unless its parent is called like the directory, and it is not.
     pub(super) fn of(asked: &Url, notation: Notation, paths: &[Path<'_>]) -> Place {
-        let place = Place {
-            notation,
-            segments: Path::of(asked.path())
-                .segments()
-                .map(|part| percent_decode_str(part).collect())
-                .collect(),
-            has_relative: true,
-        };
+        let place = Place::asked(asked, notation);
         let is_found = |path: &Path<'_>| matches!(place.relation(*path), Relation::Own | Relation::Child(_));
         if paths.is_empty() || paths.iter().any(is_found) {
             return place;

@@ -11,8 +11,10 @@
 //! - Time and memory are linear in the answer's length, and memory is bounded by the maximum number of names.
 //!
 //! The pipeline: `multistatus` reads the XML as a list of resources; `href` finds out which of them is the directory, and
-//! the names of the others. `collection_tag` decides which tag of a directory shows that its names are unchanged.
+//! the names of the others. `certain_names` passes names on before the end of a long answer;
+//! `collection_tag` decides which tag of a directory shows that its names are unchanged.
 
+mod certain_names;
 mod collection;
 mod collection_tag;
 mod href;
@@ -20,17 +22,18 @@ mod multistatus;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-
 use encoding_rs::{Encoding, UTF_8};
 use url::Url;
 
+use self::certain_names::CertainNames;
 pub(crate) use self::collection::{Collections, WEBDAV};
 use self::collection_tag::TagProperties;
 use self::href::{Notation, Path, Place, Relation};
 use self::multistatus::{Answer, Properties, Response};
 use super::listing_builder::{ListingBuilder, TooManyNames};
+use super::receiving::{EarlyNames, Pieces, PiecesReader};
 use super::{EntryKind, ListedSize, Listing, ListingConfig, Quota};
+use crate::origin::Document;
 
 /// Why an answer is no listing of a WebDAV server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,12 +91,35 @@ fn parse_whole(
     charset: Option<&str>,
     config: &ListingConfig,
 ) -> Result<Parsed, NotMultistatus> {
-    let text = decode(body, charset);
-    let Answer { responses, quota } = multistatus::read(&text, config.max_entries)?;
-    let notation = Notation::of(responses.iter().map(|response| response.href.as_ref()));
+    let text = encoding(body, charset).decode(body).0;
+    let answer = multistatus::read(text.as_bytes(), config.max_entries, |_| {})?;
+    parsed(directory, asked, answer, config)
+}
+
+/// [`parse_whole`] for an answer that is being received and begins with `beginning`. Names that are certain go to `early`.
+fn parse_incoming(
+    directory: &Url,
+    asked: &Url,
+    beginning: &Document,
+    pieces: Pieces,
+    early: &EarlyNames,
+    config: &ListingConfig,
+) -> Result<Parsed, NotMultistatus> {
+    let encoding = encoding(&beginning.body, beginning.charset.as_deref());
+    let mut text = PiecesReader::of_text(pieces, encoding, early);
+    let mut certain = CertainNames::new(directory, asked, early, config);
+    let answer = multistatus::read(&mut text, config.max_entries, |responses| certain.add(responses))?;
+    text.drain();
+    parsed(directory, asked, answer, config)
+}
+
+/// What an answer that was read says.
+fn parsed(directory: &Url, asked: &Url, answer: Answer, config: &ListingConfig) -> Result<Parsed, NotMultistatus> {
+    let Answer { responses, quota } = answer;
+    let notation = Notation::of(responses.iter().map(|response| &*response.href));
     let paths: Vec<Path<'_>> = responses.iter().map(|response| Path::of(&response.href)).collect();
     let place = Place::of(asked, notation, &paths);
-    let mut own: Option<&Response<'_>> = None;
+    let mut own: Option<&Response> = None;
     let mut builder = ListingBuilder::new(directory, config.max_entries);
     let too_many = |TooManyNames| NotMultistatus::TooManyNames(config.max_entries);
     for (index, (response, path)) in responses.iter().zip(paths).enumerate() {
@@ -119,11 +145,7 @@ fn parse_whole(
         if matches!(response.status, Some(404 | 410)) {
             continue;
         }
-        let properties = &response.properties;
-        let kind = match properties.is_collection().unwrap_or(path.ends_in_slash()) {
-            true => EntryKind::Directory,
-            false => EntryKind::File(properties.size()),
-        };
+        let (kind, properties) = (response.kind(), &response.properties);
         match place.name(child, kind == EntryKind::Directory, directory) {
             Some((name, url)) => builder.add_tagged(name, url, kind, properties.modified(), properties.tag),
             None => builder.refuse(),
@@ -147,15 +169,28 @@ fn parse_whole(
     }
 }
 
+impl Response {
+    fn kind(&self) -> EntryKind {
+        let properties = &self.properties;
+        match properties
+            .is_collection()
+            .unwrap_or(Path::of(&self.href).ends_in_slash())
+        {
+            true => EntryKind::Directory,
+            false => EntryKind::File(properties.size()),
+        }
+    }
+}
+
 impl Properties {
     fn size(&self) -> ListedSize {
         self.length.map_or(ListedSize::Unknown, ListedSize::Exact)
     }
 }
 
-/// The document as text. A byte order mark decides, then the charset of the response, then the XML declaration (RFC 7303,
-/// §3); invalid bytes become U+FFFD.
-fn decode<'a>(body: &'a [u8], charset: Option<&str>) -> Cow<'a, str> {
+/// The encoding of a document with this beginning. A byte order mark decides, then the charset of the response, then the XML
+/// declaration (RFC 7303, §3); invalid bytes become U+FFFD.
+fn encoding(body: &[u8], charset: Option<&str>) -> &'static Encoding {
     let named = |label: &[u8]| Encoding::for_label_no_replacement(label);
     let declared = || {
         let start = body.trim_ascii_start().strip_prefix(b"<?xml")?;
@@ -172,5 +207,5 @@ fn decode<'a>(body: &'a [u8], charset: Option<&str>) -> Cow<'a, str> {
         named(label.as_bytes()).filter(|encoding| encoding.is_ascii_compatible())
     };
     let encoding = charset.and_then(|label| named(label.as_bytes())).or_else(declared);
-    encoding.unwrap_or(UTF_8).decode(body).0
+    encoding.unwrap_or(UTF_8)
 }

@@ -10,7 +10,7 @@
 //!
 //! A document that ends before its last end tag is an error: names would be missing.
 
-use std::borrow::Cow;
+use std::io::BufRead;
 
 use quick_xml::events::Event;
 use quick_xml::name::{Namespace, ResolveResult};
@@ -22,18 +22,18 @@ use crate::source::{EntityTag, ListedTime, Quota, date};
 
 /// What a `multistatus` says.
 #[derive(Debug)]
-pub(super) struct Answer<'a> {
+pub(super) struct Answer {
     /// The resources, in the document's order.
-    pub(super) responses: Vec<Response<'a>>,
+    pub(super) responses: Vec<Response>,
     /// The quota of the first resource, which is the one that was asked about.
     pub(super) quota: Option<Quota>,
 }
 
 /// A resource in a `multistatus`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Response<'a> {
+pub(super) struct Response {
     /// The text of its `href`, without white space around it.
-    pub(super) href: Cow<'a, str>,
+    pub(super) href: Box<str>,
     /// Status of the resource itself, if the server gives one.
     pub(super) status: Option<u16>,
     /// Its properties.
@@ -171,30 +171,39 @@ impl Element {
     }
 }
 
-/// Reads a document. Time and memory are linear in its length; `most` bounds the number of resources.
-pub(super) fn read(text: &str, most: usize) -> Result<Answer<'_>, NotMultistatus> {
-    let mut xml = NsReader::from_str(text);
+/// Reads a document in UTF-8. Time and memory are linear in its length; `most` bounds the number of resources. `has_read` gets the
+/// resources so far after each.
+pub(super) fn read(
+    text: impl BufRead,
+    most: usize,
+    mut has_read: impl FnMut(&[Response]),
+) -> Result<Answer, NotMultistatus> {
+    let mut xml = NsReader::from_reader(text);
     xml.config_mut().expand_empty_elements = true;
     xml.config_mut().allow_dangling_amp = true;
     let mut document = Document {
         most,
         open: Vec::new(),
-        text: Cow::Borrowed(""),
+        text: String::new(),
         responses: Vec::new(),
         hrefs: Vec::new(),
         response: Response::default(),
         propstat: (None, Properties::default()),
         bytes: (None, None),
     };
+    let mut buffer = Vec::new();
     loop {
-        let (namespace, event) = xml.read_resolved_event().map_err(malformed)?;
+        buffer.clear();
+        let (namespace, event) = xml.read_resolved_event_into(&mut buffer).map_err(malformed)?;
         match event {
             Event::Start(tag) => {
                 let local = tag.local_name();
                 document.start(Space::of(&namespace), local.as_ref())?;
             }
             Event::End(_) => {
-                document.end()?;
+                if document.end()? {
+                    has_read(&document.responses);
+                }
                 if document.open.is_empty() {
                     // What may follow is no part of the document.
                     return Ok(Answer {
@@ -203,12 +212,12 @@ pub(super) fn read(text: &str, most: usize) -> Result<Answer<'_>, NotMultistatus
                     });
                 }
             }
-            Event::Text(text) if document.has_text() => document.add(text.xml10_content()),
-            Event::CData(text) if document.has_text() => document.add(text.xml10_content()),
+            Event::Text(text) if document.has_text() => document.text.push_str(&text.xml10_content()),
+            Event::CData(text) if document.has_text() => document.text.push_str(&text.xml10_content()),
             Event::GeneralRef(entity) if document.has_text() => {
                 let character = entity.resolve_char_ref().map_err(malformed)?;
                 match character.or_else(|| predefined(&entity)) {
-                    Some(character) => document.text.to_mut().push(character),
+                    Some(character) => document.text.push(character),
                     None => return Err(NotMultistatus::Malformed(format!("unknown entity `&{};`", &*entity))),
                 }
             }
@@ -263,16 +272,16 @@ fn predefined(entity: &str) -> Option<char> {
 }
 
 /// A document that is being read.
-struct Document<'a> {
+struct Document {
     most: usize,
     /// The elements around the current place, outermost first.
     open: Vec<Element>,
     /// Text of the innermost element.
-    text: Cow<'a, str>,
-    responses: Vec<Response<'a>>,
+    text: String,
+    responses: Vec<Response>,
     /// Those of the current response.
-    hrefs: Vec<Cow<'a, str>>,
-    response: Response<'a>,
+    hrefs: Vec<Box<str>>,
+    response: Response,
     /// Status and properties of the current `propstat`.
     propstat: (Option<u16>, Properties),
     /// Available and used bytes of the first resource, by the server's quota (RFC 4331). Negative numbers stand for unknown
@@ -280,7 +289,7 @@ struct Document<'a> {
     bytes: (Option<u64>, Option<u64>),
 }
 
-impl<'a> Document<'a> {
+impl Document {
     fn quota(&self) -> Option<Quota> {
         let (available, used) = self.bytes;
         Some(Quota {
@@ -291,14 +300,6 @@ impl<'a> Document<'a> {
 
     fn has_text(&self) -> bool {
         self.open.last().is_some_and(|element| element.has_text())
-    }
-
-    fn add(&mut self, part: Cow<'a, str>) {
-        if self.text.is_empty() {
-            self.text = part;
-        } else {
-            self.text.to_mut().push_str(&part);
-        }
     }
 
     /// A start tag.
@@ -316,24 +317,25 @@ impl<'a> Document<'a> {
             }
             _ => {}
         }
-        self.text = Cow::Borrowed("");
+        self.text.clear();
         self.open.push(element);
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), NotMultistatus> {
-        let text = trimmed(std::mem::take(&mut self.text));
+    /// An end tag. Returns true if it is that of a resource.
+    fn end(&mut self) -> Result<bool, NotMultistatus> {
+        let text = self.text.trim_matches([' ', '\t', '\r', '\n']);
         let properties = &mut self.propstat.1;
         match self.open.pop() {
-            Some(Element::Href) => self.hrefs.push(text),
-            Some(Element::Status) => self.response.status = status(&text),
-            Some(Element::PropstatStatus) => self.propstat.0 = status(&text),
+            Some(Element::Href) => self.hrefs.push(text.into()),
+            Some(Element::Status) => self.response.status = status(text),
+            Some(Element::PropstatStatus) => self.propstat.0 = status(text),
             Some(Element::Length) => properties.length = text.parse().ok(),
-            Some(Element::Tag) => properties.tag = EntityTag::of(&text),
-            Some(Element::ChangeTag) => properties.change_tag = EntityTag::of(&text),
+            Some(Element::Tag) => properties.tag = EntityTag::of(text),
+            Some(Element::ChangeTag) => properties.change_tag = EntityTag::of(text),
             Some(Element::SyncId) => properties.has_sync_id = !text.is_empty(),
-            Some(Element::Modified) => properties.modified = moment(&text),
-            Some(Element::Created) => properties.created = moment(&text),
+            Some(Element::Modified) => properties.modified = moment(text),
+            Some(Element::Created) => properties.created = moment(text),
             Some(Element::QuotaAvailable) if self.responses.is_empty() => self.bytes.0 = text.parse().ok(),
             Some(Element::QuotaUsed) if self.responses.is_empty() => self.bytes.1 = text.parse().ok(),
             Some(Element::IsCollection) => {
@@ -359,21 +361,13 @@ impl<'a> Document<'a> {
                         properties,
                     });
                 }
+                self.text.clear();
+                return Ok(true);
             }
             _ => {}
         }
-        Ok(())
-    }
-}
-
-fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
-    let is_space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim_matches(is_space)),
-        Cow::Owned(text) if text.starts_with(is_space) || text.ends_with(is_space) => {
-            Cow::Owned(text.trim_matches(is_space).to_owned())
-        }
-        owned => owned,
+        self.text.clear();
+        Ok(false)
     }
 }
 

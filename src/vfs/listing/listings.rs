@@ -15,17 +15,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::time::sleep_until;
 use url::Url;
 
 use super::early_names::EarlyNames;
 use super::listing_cache::ListingCache;
+use super::listing_request::ListingRequest;
 use super::stored;
 use crate::cache::Cache;
 use crate::http::{Origin, Validator, redact};
 use crate::origin::PerOrigin;
-use crate::source::{BoxFuture, Listing, NameSink, SourceError};
+use crate::source::{Listing, NameSink, SourceError};
 use crate::util::events;
 use crate::vfs::error::TreeError;
 use crate::vfs::nodes::changes::Changes;
@@ -127,15 +127,9 @@ impl Listings {
             }
         }
         directory.incoming.await_next();
-        let (this, listed) = (Arc::clone(self), Arc::clone(node));
-        let mut request = ListingRequest {
-            listing: Some(Box::pin(async move { this.list(&listed, urgency).await })),
-            node,
-            runtime: &self.shared.runtime,
-        };
         tokio::select! {
             biased;
-            names = request.answer() => names.map(DirectoryNames::Known),
+            names = self.list(node, urgency) => names.map(DirectoryNames::Known),
             incoming = directory.incoming.first_names() => Ok(DirectoryNames::Partial(incoming)),
         }
     }
@@ -179,7 +173,21 @@ impl Listings {
     }
 
     /// Fetches the names in a directory, unless another request did meanwhile.
-    async fn fetch(&self, node: &Arc<Node>, urgency: Urgency) -> Result<Arc<Snapshot>, TreeError> {
+    async fn fetch(self: &Arc<Self>, node: &Arc<Node>, urgency: Urgency) -> Result<Arc<Snapshot>, TreeError> {
+        let (this, listed) = (Arc::clone(self), Arc::clone(node));
+        let mut request = ListingRequest::new(node, &self.shared.runtime, move |is_receiving| {
+            Box::pin(async move { this.fetch_once(&listed, urgency, &is_receiving).await })
+        });
+        request.answer().await
+    }
+
+    /// [`Self::fetch`]; sets `is_receiving` once programs may read the names while they are received.
+    async fn fetch_once(
+        &self,
+        node: &Arc<Node>,
+        urgency: Urgency,
+        is_receiving: &AtomicBool,
+    ) -> Result<Arc<Snapshot>, TreeError> {
         let directory = node.directory().ok_or(TreeError::NotADirectory)?;
         let url = directory.url.as_ref().ok_or(TreeError::NotFound)?;
         // A prefetch is useless while a request for the same directory is in flight, and would delay the next one.
@@ -205,7 +213,10 @@ impl Listings {
         let unless = known
             .as_ref()
             .map_or(Validator::None, |_| self.validator(directory, url));
-        let receiving = known.is_none().then(|| directory.incoming.begin());
+        // A request that nobody waits for may be given up, and a program that has seen names of it would get an error.
+        let is_first = known.is_none() && matches!(urgency, Urgency::Waiting(_));
+        let receiving = is_first.then(|| directory.incoming.begin());
+        is_receiving.store(is_first, Ordering::Relaxed);
         let answer = self
             .ask_and_show(node, directory, url, known.as_ref(), &unless, urgency)
             .await;
@@ -294,11 +305,12 @@ impl Listings {
                     && listing.validator != Validator::None
                     && listing.validator == directory.state.read().validator;
                 let (listing_cache, node) = (Arc::clone(&self.listing_cache), Arc::clone(node));
+                let listed = url.clone();
                 // A long listing takes a while to process, and the runtime's threads have response bodies to copy.
                 let replace = move |_: &Arc<Cache>| {
                     let names = listing_cache.replace(&node, listing, is_by_mirror)?;
                     if let Some(incoming) = incoming {
-                        incoming.complete(&names);
+                        incoming.complete(&names, || contradicted(&listed));
                     }
                     Some(names)
                 };
@@ -399,39 +411,6 @@ impl Listings {
     }
 }
 
-/// A request for a listing. If it is dropped before the answer, it goes on in the background if the listing has names already, or if
-/// another program waits for them.
-struct ListingRequest<'a> {
-    /// `None` once it is answered.
-    listing: Option<BoxFuture<'static, Result<Arc<Snapshot>, TreeError>>>,
-    /// The directory.
-    node: &'a Node,
-    runtime: &'a Handle,
-}
-
-impl ListingRequest<'_> {
-    async fn answer(&mut self) -> Result<Arc<Snapshot>, TreeError> {
-        let Some(listing) = &mut self.listing else {
-            return Err(TreeError::NotAsked);
-        };
-        let answer = listing.await;
-        self.listing = None;
-        answer
-    }
-}
-
-impl Drop for ListingRequest<'_> {
-    fn drop(&mut self) {
-        let incoming = self.node.directory().and_then(|directory| directory.incoming.current());
-        if let Some(listing) = self.listing.take()
-            && incoming.is_some_and(|incoming| incoming.is_needed_by_others())
-        {
-            // Its readers get an error from the listing itself.
-            self.runtime.spawn(listing);
-        }
-    }
-}
-
 /// Whether a listing may be the successor of these names: see [`Listing::may_follow`].
 fn may_become(names: &Snapshot, listing: &Listing) -> bool {
     names.len() == 0 || listing.may_follow(|name| names.listed.find(name).is_some())
@@ -446,6 +425,12 @@ fn are_different(before: &Snapshot, now: &Snapshot) -> bool {
         })
     };
     before.len() != now.len() || !(0..now.len()).all(is_same)
+}
+
+/// The error for a listing that lacks names which its beginning seemed to have.
+fn contradicted(url: &Url) -> TreeError {
+    let why = "its end contradicts the names at its beginning; the names are shown when the directory is read again";
+    TreeError::Source(SourceError::not_a_listing(url, why))
 }
 
 /// The error for an answer that is a web page for people instead of a listing.

@@ -4,6 +4,7 @@ mod early_names;
 mod harmless_query;
 mod kinds;
 pub(super) mod listing_cache;
+mod listing_request;
 pub(super) mod listings;
 mod lru;
 pub(super) mod name_first;

@@ -132,8 +132,10 @@ impl<N: Child> PartialListing<N> {
         batches.into_iter().flat_map(of_batch).collect()
     }
 
-    /// The listing is complete.
-    pub(in crate::vfs) fn complete(&self, names: &Arc<Snapshot<N>>) {
+    /// The listing is complete. If it lacks a name that its one document seemed to have, its readers get the error
+    /// `contradicted`. (Between two documents a name may go.)
+    pub(in crate::vfs) fn complete(&self, names: &Arc<Snapshot<N>>, contradicted: impl FnOnce() -> TreeError) {
+        let mut is_lacking = false;
         // Only one task receives the listing, so no batch is added meanwhile.
         let batches: Vec<_> = self
             .state
@@ -149,8 +151,13 @@ impl<N: Child> PartialListing<N> {
                 if let Some(there) = names.listed.find_near(batch.name(at), near) {
                     is_shown[there] = true;
                     near = there + 1;
+                } else {
+                    is_lacking = true;
                 }
             }
+        }
+        if is_lacking && self.state.lock().document == 1 {
+            return self.end(End::Failed(contradicted()));
         }
         // A listing has fewer names than a u32 can count.
         let rest = (0..).zip(&is_shown).filter(|(_, is_shown)| !**is_shown);
@@ -374,12 +381,23 @@ mod tests {
         assert!(matches!(read(&listing, 0), (names, Position::Later) if names == ["b", "c"]));
         listing.add(document, snapshot(&["e"]));
         // A name that was uncertain comes first in the listing, and one that was shown is gone.
-        listing.complete(&snapshot(&["a", "b", "d", "e", "f"]));
+        listing.begin_document();
+        listing.complete(&snapshot(&["a", "b", "d", "e", "f"]), || TreeError::NotAsked);
         drop(receiving);
         assert!(matches!(read(&listing, 0), (names, Position::End) if names == ["b", "c", "e", "a", "d", "f"]));
         assert!(matches!(read(&listing, 4), (names, Position::End) if names == ["d", "f"]));
         assert!(matches!(read(&listing, 99), (names, Position::End) if names.is_empty()));
         assert!(incoming.current().is_none());
+    }
+
+    #[test]
+    fn contradicted_names_end_in_an_error() {
+        let incoming: Incoming<Node> = Incoming::default();
+        let receiving = incoming.begin();
+        let listing = Arc::clone(&receiving.listing);
+        listing.add(listing.begin_document(), snapshot(&["a", "b"]));
+        listing.complete(&snapshot(&["a", "c"]), || TreeError::Changed);
+        assert!(matches!(read(&listing, 0), (names, Position::Failed(TreeError::Changed)) if names == ["a", "b"]));
     }
 
     #[test]

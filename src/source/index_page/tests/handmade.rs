@@ -436,4 +436,29 @@ fn rows_with_facts_are_certain_before_the_end() {
         [b"a", b"d"],
         "the others may turn out to be no rows of the listing"
     );
+    let listing = read(page).unwrap();
+    let is_certain = |entry: &Entry| entry.name.as_bytes() != b"b";
+    let listed: Vec<Entry> = listing.entries.iter().filter(is_certain).collect();
+    assert_eq!(early, listed, "with the facts that they have in the listing");
+}
+
+#[test]
+fn names_without_facts_are_certain_after_many_of_a_list() {
+    let row = |number: usize| format!("<li><a href=f{number}>f{number}</a></li>");
+    let rows: String = (0..150).map(row).collect();
+    let url = Url::parse(super::PAGE).unwrap();
+    let page = format!("<title>Directory listing for /</title><ul>{rows}<li>");
+    let (early, ()) = crate::source::receiving::Collected::of(|early| {
+        let config = ListingConfig::default();
+        let mut parser = crate::source::index_page::PageParser::new(&url, None, &config, early.clone());
+        parser.push(page.as_bytes()).unwrap();
+        parser.push(b"<a href=").unwrap();
+    });
+    assert_eq!(early.len(), 50, "those after the first hundred");
+    let listing = read(&page).unwrap();
+    assert!(
+        early
+            .iter()
+            .all(|early| listing.entries.iter().any(|entry| entry == *early))
+    );
 }

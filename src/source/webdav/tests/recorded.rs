@@ -9,6 +9,8 @@ use percent_encoding::percent_decode_str;
 
 use super::*;
 use crate::source::ListedTime;
+use crate::source::receiving::{Collected, EarlyNames};
+use crate::source::webdav::certain_names::CertainNames;
 
 /// A server, the corpus' names that it does not list, and those that it writes otherwise.
 const SERVERS: [(&str, &[&str], &[&str]); 9] = [
@@ -114,4 +116,37 @@ fn what_is_further_below_is_left_out() {
     let listing = parse_at("http://origin.test/deep/", &body("rclone", "infinity")).unwrap();
     assert_eq!(names(&listing), ["a/"]);
     assert!(listing.left_out.is_nothing());
+}
+
+/// All of these servers begin with the directory itself, so each name is certain as soon as it is there.
+#[test]
+fn names_are_certain_before_the_end() {
+    let url = Url::parse("http://origin.test/names/").unwrap();
+    for (server, ..) in SERVERS {
+        let body = body(server, "names");
+        let listing = parse_at(url.as_str(), &body).unwrap();
+        let (early, ()) = Collected::of(|early| certain_of(&url, &body, early));
+        Collected::assert_is_part_of(&early, &listing);
+        assert_eq!(early.len(), listing.entries.len(), "{server}");
+    }
+}
+
+#[test]
+fn nothing_is_certain_after_another_beginning() {
+    let url = Url::parse("http://origin.test/names/").unwrap();
+    for first in ["/names/a", "/prefix/names/", "/"] {
+        let body = multistatus(&[response(first), response("/names/b")].concat());
+        let (early, ()) = Collected::of(|early| certain_of(&url, body.as_bytes(), early));
+        assert!(early.is_empty(), "{first}");
+    }
+}
+
+fn certain_of(url: &Url, body: &[u8], early: &EarlyNames) {
+    let config = ListingConfig::default();
+    let mut certain = CertainNames::new(url, url, early, &config);
+    let text = String::from_utf8_lossy(body);
+    let read = crate::source::webdav::multistatus::read(text.as_bytes(), config.max_entries, |responses| {
+        certain.add(responses)
+    });
+    assert!(read.is_ok());
 }
