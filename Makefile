@@ -10,6 +10,9 @@ ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 # mount(8) and umount(8) look for their helpers here and nowhere else.
 SBINDIR ?= /sbin
+# What udev runs, and its rules.
+LIBEXECDIR ?= $(PREFIX)/libexec
+UDEVDIR    ?= $(PREFIX)/lib/udev/rules.d
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -20,10 +23,10 @@ TOOLS        := $(TARGET)/tools
 DENY_VERSION := 0.20.2
 
 # The helpers and units name the installed program.
-INSTALL_TEXT = sed -e 's|^BINDIR=.*|BINDIR=$(BINDIR)|' -e 's|/usr/local/bin/fetchfs|$(BINDIR)/fetchfs|'
+INSTALL_TEXT = sed -e 's|^BINDIR=.*|BINDIR=$(BINDIR)|' -e 's|/usr/local/bin/fetchfs|$(BINDIR)/fetchfs|' -e 's|/usr/local/libexec|$(LIBEXECDIR)|'
 
 .DEFAULT_GOAL := build
-.PHONY: build test bench bench-quick demo demo-library demo-stop install uninstall fmt lint deny fuzz clean help cargo
+.PHONY: build test bench bench-quick demo demo-library demo-stop install uninstall deb fmt lint deny fuzz clean help cargo
 
 build: cargo ## Build the program (the default)
 	$(CARGO) build --release --bins
@@ -61,6 +64,9 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 	chmod 755 $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	$(INSTALL_TEXT) mount-helpers/systemd/fetchfs@.service >$(DESTDIR)$(UNITDIR)/system/fetchfs@.service
 	$(INSTALL_TEXT) mount-helpers/systemd/user/fetchfs@.service >$(DESTDIR)$(UNITDIR)/user/fetchfs@.service
+	install -D -m 755 mount-helpers/udev/fetchfs-readahead $(DESTDIR)$(LIBEXECDIR)/fetchfs-readahead
+	install -d $(DESTDIR)$(UDEVDIR)
+	$(INSTALL_TEXT) mount-helpers/udev/60-fetchfs-readahead.rules >$(DESTDIR)$(UDEVDIR)/60-fetchfs-readahead.rules
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	$(BINARY) man $(DESTDIR)$(MANDIR)/man1
 	mv $(DESTDIR)$(MANDIR)/man1/fetchfs.toml.5 $(DESTDIR)$(MANDIR)/man5/
@@ -72,10 +78,14 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(BINDIR)/fetchfs
 	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
+	rm -f $(DESTDIR)$(LIBEXECDIR)/fetchfs-readahead $(DESTDIR)$(UDEVDIR)/60-fetchfs-readahead.rules
 	rm -f $(DESTDIR)$(UNITDIR)/system/fetchfs@.service $(DESTDIR)$(UNITDIR)/user/fetchfs@.service
 	rm -f $(DESTDIR)$(MANDIR)/man1/fetchfs.1 $(DESTDIR)$(MANDIR)/man1/fetchfs-*.1
 	rm -f $(DESTDIR)$(MANDIR)/man5/fetchfs.toml.5 $(DESTDIR)$(MANDIR)/man8/mount.fetchfs.8
 	rm -f $(DESTDIR)$(BASHDIR)/fetchfs $(DESTDIR)$(ZSHDIR)/_fetchfs $(DESTDIR)$(FISHDIR)/fetchfs.fish
+
+deb: build ## Make a Debian package in target/debian; needs dpkg-dev
+	scripts/make-deb.sh $(BINARY) $(TARGET)/debian
 
 fmt: cargo ## Format the code
 	$(CARGO) fmt --all

@@ -14,7 +14,7 @@ use fetchfs::internals::events;
 
 use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::process::assert_refuses;
-use crate::common::{fetchfs, run};
+use crate::common::{fetchfs, run, temporary_directory};
 use crate::origin::{Fault, Gate, Origin};
 
 #[test]
@@ -220,6 +220,21 @@ fn missing_dev_fuse_is_explained() {
     "#;
     let ran = in_namespace(script, &[ground.home.path(), Path::new(&origin.url("/"))]);
     assert_refuses(&ran, &["/dev/fuse", "modprobe fuse"]);
+}
+
+#[test]
+fn read_ahead_of_fetchfs_mounts_only_is_raised_by_udev() {
+    let helper = Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-helpers/udev/fetchfs-readahead");
+    let dir = temporary_directory();
+    let table = dir.path().join("mountinfo");
+    let lines = "30 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                 41 30 0:52 / /mnt/pub ro,nosuid,nodev - fuse.fetchfs https://example.org/ ro\n";
+    fs::write(&table, lines).expect("to write");
+    let raised = |device: &str| run(Command::new(&helper).arg(device).arg(&table));
+    assert_eq!(raised("0:52").succeeded().out.trim(), "512");
+    for other in ["8:1", "0:99"] {
+        assert_refuses(&raised(other), &[]);
+    }
 }
 
 #[test]
