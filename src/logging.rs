@@ -113,6 +113,19 @@ pub(crate) fn init(config: &MountConfig) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Where the log of a mount goes, for people.
+pub(crate) fn destination(config: &MountConfig) -> String {
+    match &config.log_file {
+        Some(path) => std::path::absolute(path)
+            .unwrap_or_else(|_| path.clone())
+            .display()
+            .to_string(),
+        None if !config.foreground => "the system log; `journalctl -t fetchfs` shows it".to_owned(),
+        None if std::env::var_os(JOURNAL_VARIABLE).is_some() => "the journal, with the unit's other output".to_owned(),
+        None => "standard error of its process".to_owned(),
+    }
+}
+
 /// Reopens the log file after it was renamed (logrotate(8)). No effect on other logs.
 pub(crate) fn reopen() {
     let Some(log) = FILE.get() else { return };

@@ -7,10 +7,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::common::black_hole::BlackHole;
 use crate::common::files::{errno_of, open_direct, read_direct};
+use crate::common::process::{Ran, assert_refuses};
 use crate::common::{Mount, run, wait_until};
 use crate::origin::{Fault, Gate, Origin};
 use crate::prefetching::{content, fetchfs_with, prefetch};
@@ -168,7 +170,7 @@ fn waiting_read_shows_what_it_waits_for() {
         let first = waited(&status);
         wait_until("it waits longer", || waited(&status_of(&mount)) > first);
         let shown = text_of(&mount);
-        assert!(shown.contains("1 read: waiting for the first byte"), "{shown}");
+        assert!(shown.contains("1 read waiting for the first byte"), "{shown}");
 
         // All connections are taken.
         let _queued = ReaderProcess::of(&mount.path("next"), 0);
@@ -274,4 +276,79 @@ fn open_files_show_their_readers() {
     drop(file);
     // The kernel releases a file a moment after its last close.
     wait_until("it is closed", || status_of(&mount)["open_file_count"] == 0);
+}
+
+fn check(mount: &Mount) -> Ran {
+    run(&mut fetchfs_with(&["status", "--check"], &[mount.root()]))
+}
+
+#[test]
+fn check_of_a_good_mount_succeeds() {
+    let origin = origin_with(&[("/data", MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    let mark = origin.log().mark();
+    let ran = check(&mount).succeeded();
+    assert_eq!(ran.out, format!("{}: well\n", mount.root().display()));
+    assert!(origin.log().since(mark).gets("/").is_empty(), "no server is asked");
+    // A server that is down is no fault of the mount: to start it again would not help.
+    origin.go_down();
+    let _reader = ReaderProcess::of(&mount.path("data"), 0);
+    wait_until("the server is known to be down", || {
+        check(&mount).succeeded().out.contains("is down: ")
+    });
+}
+
+#[test]
+fn check_of_a_dead_mount_fails() {
+    let origin = origin_with(&[("/data", MIB)]);
+    let mut mount = Mount::start_of(&origin.url("/"));
+    mount.kill();
+    let ran = check(&mount);
+    assert_refuses(&ran, &["no process serves", "fetchfs unmount"]);
+    assert_eq!(ran.out, "");
+    let outside = run(&mut fetchfs_with(&["status", "--check"], &[mount.home()]));
+    assert_refuses(&outside, &["is not in a fetchfs mount"]);
+}
+
+#[test]
+fn check_of_a_frozen_mount_fails_in_time() {
+    let origin = origin_with(&[("/data", MIB)]);
+    let (frozen, other) = (Mount::start_of(&origin.url("/")), Mount::start_of(&origin.url("/")));
+    frozen.signal(Signal::SIGSTOP);
+    let ran = check(&frozen);
+    let both = run(&mut fetchfs_with(
+        &["status", "--check"],
+        &[frozen.root(), other.root()],
+    ));
+    frozen.signal(Signal::SIGCONT);
+    assert_refuses(&ran, &["its process has not responded for"]);
+    assert_refuses(&both, &["its process has not responded for"]);
+    assert_eq!(
+        both.out,
+        format!("{}: well\n", other.root().display()),
+        "the other is well"
+    );
+    wait_until("it responds again", || check(&frozen).code == 0);
+}
+
+#[test]
+fn status_names_options_and_log_in_narrow_lines() {
+    let origin = origin_with(&[("/data", MIB)]);
+    let mount = Mount::of(&origin.url("/"))
+        .with("--retries", "5")
+        .with("--exec", "")
+        .start();
+    let status = status_of(&mount);
+    let options = status["options"].as_array().expect("a list");
+    assert!(
+        options.contains(&"--retries=5".into()) && options.contains(&"--exec".into()),
+        "{options:?}"
+    );
+    assert_eq!(status["log"], mount.home().join("log").display().to_string());
+    let shown = text_of(&mount);
+    assert!(shown.starts_with(&mount.root().display().to_string()), "{shown}");
+    for line in shown.lines() {
+        let words = line.split_whitespace().count();
+        assert!(line.chars().count() <= 80 || words <= 2, "{line}");
+    }
 }

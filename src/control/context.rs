@@ -30,6 +30,8 @@ pub(crate) struct About {
     pub cache_dir: PathBuf,
     /// When the mount began.
     pub since: Instant,
+    /// Where the log is, for people.
+    pub log: String,
     /// Whether the process goes on when the mount has ended.
     pub outlives_mount: bool,
 }

@@ -160,6 +160,8 @@ pub(crate) enum Request {
         /// Each as `KEY=VALUE`.
         assignments: Vec<String>,
     },
+    /// Report whether the mount does its work. No disk and no server is asked. Answered by [`Reply::Checked`].
+    Check,
     /// Read the file of the library again. Answered by [`Reply::Reloaded`].
     Reload,
     /// Wait for the end of the mount. Answered by the end of the connection.
@@ -233,6 +235,11 @@ pub(crate) enum Reply {
     },
     /// The library has these sources now.
     Reloaded(Reloaded),
+    /// The mount does its work.
+    Checked {
+        /// What it has to do without: one sentence each, without its full stop.
+        notes: Vec<String>,
+    },
     /// The state of the mount.
     Status(Box<super::status::Status>),
     /// The request was carried out.

@@ -28,6 +28,7 @@ use crate::config::MountConfig;
 use crate::control::{self, About, Control, LibraryControl, Observed, Reload};
 use crate::engine::{Engine, HOUSEKEEPING};
 use crate::fuse::{Connection, FetchFs, Ownership, Passthrough, Shared};
+use crate::logging;
 use crate::source::library::LibraryConfig;
 use crate::source::{Library, SourceConfig, SourceSpec, Sources};
 use crate::stats::MountStats;
@@ -394,6 +395,10 @@ fn start_control(
         mountpoint: config.mountpoint.clone(),
         cache_dir: engine.config().cache_dir.clone(),
         since: Instant::now(),
+        log: match by {
+            ServedBy::Daemon => logging::destination(config),
+            ServedBy::Program => "the log of the program that mounted it".to_owned(),
+        },
         outlives_mount: by == ServedBy::Program,
     };
     let runtime = engine.runtime();

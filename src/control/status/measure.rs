@@ -1,13 +1,13 @@
 //! Measures the state of a mount.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::activity::{MOST_OPEN, MOST_WAITING};
+use super::activity::{MOST_OPEN, MOST_WAITING, seconds};
 use super::{Down, OpenFile, Origin, Process, SeenFailure, Source, Status, Totals, Waiting, WaitingRead};
 use crate::cache::{OpenReader, OpenReaders};
 use crate::control::context::Control;
-use crate::control::protocol::TreePath;
+use crate::control::protocol::{OptionShown, Reply, TreePath};
 use crate::http::redact;
 use crate::vfs::Tree;
 
@@ -19,8 +19,12 @@ const SAMPLE: Duration = Duration::from_millis(400);
 pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Status {
     let rate = if at_once { None } else { Some(rate(control).await) };
     let (tree, readers) = (Arc::clone(&control.tree), Arc::clone(&control.readers));
-    let blocking = control.with_cache(move |cache| (cache.cached_bytes(), open_files(&tree, &readers)));
-    let (cached_bytes, (open_file_count, open_files)) = blocking.await.unwrap_or_default();
+    let options = Arc::clone(&control.options);
+    let blocking = control.with_cache(move |cache| {
+        let options = options.get(None).unwrap_or_default();
+        (cache.cached_bytes(), open_files(&tree, &readers), given(&options))
+    });
+    let (cached_bytes, (open_file_count, open_files), options) = blocking.await.unwrap_or_default();
     let (known_files, known_bytes) = control.tree.known();
     let sources = control
         .library
@@ -38,6 +42,9 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         mounted_for: control.about.since.elapsed().as_secs(),
+        mounted_at: seconds(SystemTime::now()).saturating_sub(control.about.since.elapsed().as_secs()),
+        log: control.about.log.clone(),
+        options,
         cache_dir: control.about.cache_dir.display().to_string(),
         cached_bytes,
         cache_limit: control.cache.limit(),
@@ -63,6 +70,32 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         jobs: control.jobs.count(),
         origins: Origin::all(control.cache.manager().status(), control.client.requests()),
         down: control.tree.servers_down().into_iter().map(Down::from).collect(),
+    }
+}
+
+/// The options that somebody has given, as flags.
+fn given(options: &[OptionShown]) -> Vec<String> {
+    let is_given = |option: &&OptionShown| !matches!(option.from.as_str(), "default" | "program");
+    let flag = |option: &OptionShown| {
+        let name = option.key.replace('_', "-");
+        match option.value.as_deref()? {
+            "false" => None,
+            "true" => Some(format!("--{name}")),
+            value if value.contains(char::is_whitespace) => Some(format!("--{name}='{value}'")),
+            value => Some(format!("--{name}={value}")),
+        }
+    };
+    options.iter().filter(is_given).filter_map(flag).collect()
+}
+
+/// Whether the mount does its work, and what it has to do without. Neither asks a server nor waits for the disk.
+pub(in crate::control) fn check(control: &Control) -> Reply {
+    let trouble = control.cache.disk_failure();
+    let trouble = trouble.map(|why| format!("reads bypass the cache: {why}"));
+    let down = control.tree.servers_down().into_iter().map(Down::from);
+    let down = down.map(|down| format!("{} is down: {}", down.origin, down.reason));
+    Reply::Checked {
+        notes: trouble.into_iter().chain(down).collect(),
     }
 }
 

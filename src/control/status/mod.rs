@@ -9,7 +9,7 @@ mod origin;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use activity::{OpenFile, Process, SeenFailure, Totals, Waiting, WaitingRead};
-pub(super) use measure::measure;
+pub(super) use measure::{check, measure};
 pub(crate) use origin::{Down, Origin};
 
 use crate::source::library::{MemberState, MemberStatus};
@@ -36,6 +36,15 @@ pub(crate) struct Status {
     pub version: String,
     /// Seconds since the mount began.
     pub mounted_for: u64,
+    /// When the mount began, in seconds since 1970.
+    #[serde(default)]
+    pub mounted_at: u64,
+    /// Where its log is, for people.
+    #[serde(default)]
+    pub log: String,
+    /// The options that somebody has given, as flags, without secrets. `fetchfs get` has all of them.
+    #[serde(default)]
+    pub options: Vec<String>,
     /// The cache directory.
     pub cache_dir: String,
     /// Bytes in the cache, over all mounts that share it.

@@ -52,6 +52,9 @@ pub(crate) enum InMountError {
         .0.display()
     )]
     Unreachable(PathBuf),
+    /// No process was found, and the mount was not asked whether it has one.
+    #[error("no process serves {path}; `fetchfs unmount {path}` cleans up after one that is gone", path = .0.display())]
+    NoProcess(PathBuf),
     /// The mount is another user's.
     #[error("{} is another user's mount; only that user and root can do this", .0.display())]
     NotYours(PathBuf),
@@ -70,6 +73,18 @@ pub(crate) enum InMountError {
 /// # Errors
 /// If it is in none, or in one whose daemon is not reachable.
 pub(crate) fn find(path: &Path) -> Result<InMount, InMountError> {
+    find_by(path, without_process)
+}
+
+/// [`find`] that sends no request to the mount in any case, and so never waits for it.
+///
+/// # Errors
+/// As for [`find`]; [`InMountError::NoProcess`] where that would have asked the mount.
+pub(crate) fn find_unasked(path: &Path) -> Result<InMount, InMountError> {
+    find_by(path, InMountError::NoProcess)
+}
+
+fn find_by(path: &Path, without_process: impl FnOnce(PathBuf) -> InMountError) -> Result<InMount, InMountError> {
     let failed = |error| InMountError::Io {
         path: path.to_owned(),
         error,
@@ -80,7 +95,7 @@ pub(crate) fn find(path: &Path) -> Result<InMount, InMountError> {
     let found = split(&absolute, is_mountpoint, |place| fs::read_link(place).ok());
     let (mountpoint, inside) = found.ok_or_else(|| InMountError::NotInMount(path.to_owned()))?;
     match table::locate(&mountpoint).map_err(failed)?.mount {
-        Some(mount) if mount.fstype == FSTYPE => in_mount(&mount, &inside),
+        Some(mount) if mount.fstype == FSTYPE => in_mount(&mount, &inside, without_process),
         // Another file system is mounted over it.
         _ => Err(InMountError::NotInMount(path.to_owned())),
     }
@@ -92,13 +107,28 @@ pub(crate) fn find(path: &Path) -> Result<InMount, InMountError> {
 /// # Errors
 /// If the mount table can't be read.
 pub(crate) fn all() -> io::Result<Vec<Result<InMount, InMountError>>> {
+    all_by(without_process)
+}
+
+/// [`all`] that sends no request to any mount, and so never waits for one.
+///
+/// # Errors
+/// As for [`all`].
+pub(crate) fn all_unasked() -> io::Result<Vec<Result<InMount, InMountError>>> {
+    all_by(InMountError::NoProcess)
+}
+
+fn all_by(without_process: fn(PathBuf) -> InMountError) -> io::Result<Vec<Result<InMount, InMountError>>> {
     let mut mounts = table::read()?;
     mounts.retain(|mount| mount.fstype == FSTYPE && is_allowed(mount));
     // Prefer a mountpoint that shows the whole file system to a bind mount of a part.
     mounts.sort_by_key(|mount| mount.root != Path::new("/"));
     let mut seen = HashSet::new();
     mounts.retain(|mount| seen.insert(mount.device));
-    Ok(mounts.iter().map(|mount| in_mount(mount, Path::new(""))).collect())
+    Ok(mounts
+        .iter()
+        .map(|mount| in_mount(mount, Path::new(""), without_process))
+        .collect())
 }
 
 /// A fetchfs mount, as far as the mount table and its process show it.
@@ -152,16 +182,25 @@ fn is_allowed(mount: &Mount) -> bool {
     geteuid().is_root() || mount.owner().is_none_or(|owner| owner == geteuid().as_raw())
 }
 
-fn in_mount(mount: &Mount, inside: &Path) -> Result<InMount, InMountError> {
+/// Why a mount without a process has none, as the mount itself shows.
+fn without_process(mountpoint: PathBuf) -> InMountError {
+    match probe(&mountpoint) {
+        Pulse::Dead => InMountError::DaemonGone(mountpoint),
+        Pulse::Alive | Pulse::Silent => InMountError::Unreachable(mountpoint),
+    }
+}
+
+fn in_mount(
+    mount: &Mount,
+    inside: &Path,
+    without_process: impl FnOnce(PathBuf) -> InMountError,
+) -> Result<InMount, InMountError> {
     let mountpoint = mount.mount_point.clone();
     if !is_allowed(mount) {
         return Err(InMountError::NotYours(mountpoint));
     }
     let Some(daemon) = Daemon::of(mount) else {
-        return Err(match probe(&mountpoint) {
-            Pulse::Dead => InMountError::DaemonGone(mountpoint),
-            Pulse::Alive | Pulse::Silent => InMountError::Unreachable(mountpoint),
-        });
+        return Err(without_process(mountpoint));
     };
     let root = mount.root.strip_prefix("/").unwrap_or(&mount.root).to_owned();
     Ok(InMount {

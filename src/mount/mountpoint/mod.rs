@@ -34,6 +34,7 @@ pub(crate) use detach::{Ended, Mode, unmount, unmount_own};
 pub(crate) use error::MountError;
 pub(crate) use fusermount::find as helper;
 pub(crate) use locate_mount::{InMount, InMountError, Listed, all, find, list};
+pub(crate) use locate_mount::{all_unasked, find_unasked};
 pub(crate) use read_ahead::raise_read_ahead;
 pub(crate) use runfile::RunFile;
 
