@@ -302,3 +302,58 @@ fn hangup_reads_the_config_file_again() {
     mount.wait_for_event_with(events::OPTION_CHANGED, "off", 1);
     assert_eq!(option(&mount, "bwlimit")["from"], "default");
 }
+
+/// What has less effect than it says is told: the smallest size of all mounts of a cache counts.
+#[test]
+fn set_says_what_another_mount_limits() {
+    let origin = origin_with(&[("/a", 1000)]);
+    let first = Mount::of(&origin.url("/")).with("--cache-size", "64MiB").start();
+    let cache = first.cache();
+    let second = Mount::of(&origin.url("/"))
+        .with("--cache-dir", cache.to_str().expect("text"))
+        .with("--cache-size", "64MiB")
+        .start();
+    let ran = set(&second, &["cache_size=1GiB"]).succeeded();
+    assert!(
+        ran.err.contains("cache_size") && ran.err.contains("64.0 MiB"),
+        "{ran:?}"
+    );
+    assert!(option(&second, "cache_size")["note"].is_string());
+    let ran = set(&first, &["cache_size=1GiB", "read_ahead=1GiB"]).succeeded();
+    assert!(
+        !ran.err.contains("cache_size:") && ran.err.contains("read_ahead: no more than 32.0 MiB"),
+        "{ran:?}"
+    );
+    assert!(option(&second, "cache_size")["note"].is_null());
+}
+
+/// Each source has its own; the size of the cache is for all.
+#[test]
+fn options_of_sources_change_in_the_file_of_a_library() {
+    let (origin, home) = (origin_with(&[("/a", 1000)]), temporary_directory());
+    let library = home.path().join("library.toml");
+    let source = format!("[[source]]\nurl = \"{}\"\n", origin.url("/"));
+    write(&library, &format!("cache_size = \"1GiB\"\n{source}"));
+    let mount = Mount::start_of(library.to_str().expect("text"));
+    assert_eq!(option(&mount, "cache_size")["from"], "library");
+    assert_refuses(
+        &set(&mount, &["bwlimit=2MB", "attr_ttl=1m"]),
+        &["`attr_ttl`", "fetchfs reload"],
+    );
+    assert_eq!(value(&mount, "bwlimit"), "off");
+    write(
+        &library,
+        &format!("\ncache_size = \"512MiB\"\nbwlimit = \"2MB\"\n{source}"),
+    );
+    run(fetchfs().arg("reload").arg(mount.root())).succeeded();
+    assert_eq!(
+        (value(&mount, "bwlimit"), value(&mount, "cache_size")),
+        ("2MB".into(), "512MiB".into())
+    );
+    assert_eq!(
+        option(&mount, "cache_size")["place"],
+        format!("{}:2", library.display())
+    );
+    set(&mount, &["bwlimit=3MB"]).succeeded();
+    assert_eq!(value(&mount, "bwlimit"), "3MB");
+}

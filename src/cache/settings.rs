@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::config::CacheConfig;
 use super::error::CacheError;
 use super::facade::Cache;
+use super::fetch::readahead::MAX_WINDOW;
 use super::quota::{QuotaConfig, Share};
 use crate::util::bandwidth::BandwidthLimit;
 
@@ -62,6 +63,26 @@ impl Cache {
         self.settings
             .read_ahead
             .store(most.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The most that is fetched ahead, if that is less than what the configuration allows. Some system calls.
+    pub(crate) fn read_ahead_beyond(&self) -> Option<u64> {
+        let most = self.versions().quota.most_ahead().min(MAX_WINDOW);
+        let wanted = self.read_ahead();
+        (wanted != u64::MAX && wanted > most && !self.is_fallback()).then_some(most)
+    }
+
+    /// The size of the cache, if that is less than the configured one because another mount of the directory has a smaller
+    /// one. Some system calls.
+    pub(crate) fn limit_of_others(&self) -> Option<u64> {
+        if self.is_fallback() {
+            return None;
+        }
+        let (quota, sizes) = (&self.versions().quota, *self.settings.sizes.lock());
+        // Without a configured size it follows from the free space, which changes.
+        sizes.quota.size?;
+        let (configured, counts) = (quota.size_of(&sizes.quota)?, quota.size());
+        (counts < configured && quota.has_others()).then_some(counts)
     }
 
     /// Returns true if there is no origin to fetch from.

@@ -77,7 +77,13 @@ pub(super) fn run_set(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = SetArgs::from_arg_matches(matches)?;
     hide_secrets();
     let assignments = args.assignments.iter().map(|text| absolute_assignment(text)).collect();
-    ask(args.mountpoint, &Request::SetOptions { assignments }).map(drop)
+    let options = ask(args.mountpoint, &Request::SetOptions { assignments })?;
+    for option in &options {
+        if let Some(note) = &option.note {
+            eprintln!("fetchfs: {}: {note}", option.key);
+        }
+    }
+    Ok(())
 }
 
 fn ask(mountpoint: PathBuf, request: &Request) -> anyhow::Result<Vec<OptionShown>> {
@@ -126,6 +132,7 @@ mod tests {
             from: from.to_owned(),
             place: place.map(str::to_owned),
             can_change: true,
+            note: None,
         };
         let options = [
             option("allow_other", Some("true"), "mount_option", None),

@@ -265,6 +265,9 @@ pub(crate) struct OptionShown {
     pub place: Option<String>,
     /// Whether `set` can change it.
     pub can_change: bool,
+    /// Why its value has less effect than it says: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What is different after the file of a library was read again.

@@ -251,6 +251,29 @@ impl Settings {
             from: from.to_owned(),
             place,
             can_change,
+            note: self.note(&value.name),
+        }
+    }
+
+    /// Why the value of an option has less effect than it says, if that is so.
+    fn note(&self, name: &str) -> Option<String> {
+        let shown = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+        match name {
+            "cache_size" => {
+                let counts = self.cache.limit_of_others()?;
+                Some(format!(
+                    "another mount of the cache directory has {}, which counts",
+                    shown(counts)
+                ))
+            }
+            "read_ahead" => {
+                let most = self.cache.read_ahead_beyond()?;
+                Some(format!(
+                    "no more than {} are fetched ahead; a larger cache allows more, up to 256 MiB",
+                    shown(most)
+                ))
+            }
+            _ => None,
         }
     }
 }

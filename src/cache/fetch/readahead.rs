@@ -39,7 +39,8 @@ use std::ops::Range;
 
 use super::scheduler::{StreamId, WindowUpdate};
 pub(crate) use cursor::Conditions;
-use cursor::{Cursor, MAX_WINDOW};
+use cursor::Cursor;
+pub(in crate::cache) use cursor::MAX_WINDOW;
 
 /// Maximum number of streams of one open file; the least recently moved is dropped first.
 const MAX_CURSORS: usize = 4;

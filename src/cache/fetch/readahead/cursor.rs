@@ -12,7 +12,7 @@ pub(super) const PROVEN_WINDOW: u64 = 4 << 20;
 
 /// Maximum bytes fetched ahead, for a reader that takes all it can get: sixteen connections with a
 /// long fetch each. The bytes go to the data file, so the window takes no memory.
-pub(super) const MAX_WINDOW: u64 = 256 << 20;
+pub(in crate::cache) const MAX_WINDOW: u64 = 256 << 20;
 
 /// Bytes fetched ahead of a cursor after the first proof. Two chunks: one being read, one on its
 /// way.
