@@ -27,11 +27,7 @@ fn refresh(words: &[&str], paths: &[PathBuf]) -> Ran {
 
 /// Three files and a directory in `/d`.
 fn site() -> Origin {
-    let origin = Origin::start();
-    for name in ["stays", "goes", "changes", "old/leaf"] {
-        origin.add(&format!("/d/{name}"), Content::noise(1000, 1));
-    }
-    origin
+    Origin::with_files(&["/d/stays", "/d/goes", "/d/changes", "/d/old/leaf"])
 }
 
 fn is_absent(mount: &Mount, name: &str) -> bool {

@@ -15,23 +15,14 @@ use crate::prefetching::fetchfs_with;
 
 /// Three files in `/d`, whose pages have tags.
 fn site(tags: PageTags) -> Origin {
-    let origin = Origin::start();
+    let origin = Origin::with_files(&["/d/a", "/d/b", "/d/c"]);
     origin.set_page_tags(tags);
-    for name in ["a", "b", "c"] {
-        origin.add(&format!("/d/{name}"), Content::noise(1000, 1));
-    }
     origin
 }
 
 /// Each look asks the server.
 fn asking_mount(source: &str) -> Mount {
     Mount::of(source).with("--attr-ttl", "0").start()
-}
-
-/// The statuses of the requests for a directory.
-fn statuses(requests: &Requests, path: &str) -> Vec<u16> {
-    let gets = requests.gets(path);
-    gets.into_iter().filter_map(|request| request.status).collect()
 }
 
 #[test]
@@ -42,7 +33,7 @@ fn unchanged_listing_costs_a_304() {
     let mark = origin.log().mark();
     assert_eq!(names_in(&mount.path("d")), ["a", "b", "c"]);
     let asked = origin.log().since(mark);
-    let of_directory = statuses(&asked, "/d/");
+    let of_directory = asked.statuses("/d/");
     assert!(
         !of_directory.is_empty() && of_directory.iter().all(|&status| status == 304),
         "{asked:?}"
@@ -54,7 +45,10 @@ fn unchanged_listing_costs_a_304() {
     let mark = origin.log().mark();
     assert_eq!(names_in(&mount.path("d")), ["a", "b", "c", "new"]);
     assert!(
-        statuses(&origin.log().since(mark), "/d/")
+        origin
+            .log()
+            .since(mark)
+            .statuses("/d/")
             .iter()
             .all(|&status| status == 304)
     );
@@ -70,7 +64,7 @@ fn unchanged_listing_costs_a_304() {
         .wait_for("a request for the stored listing", |log| log.gets("/d/").len() > before);
     assert_eq!(names_in(&mount.path("d")), ["a", "b", "c", "new"]);
     let asked = origin.log().since(mark);
-    let of_both = [statuses(&asked, "/"), statuses(&asked, "/d/")].concat();
+    let of_both = [asked.statuses("/"), asked.statuses("/d/")].concat();
     assert!(of_both.iter().all(|&status| status == 304), "{asked:?}");
 }
 
@@ -111,13 +105,13 @@ fn unchanged_document_costs_a_304_after_a_remount() {
     let mark = origin.log().mark();
     mount.start();
     look(&mount);
-    let asked = |log: &Requests| statuses(log, "/l.txt").len();
+    let asked = |log: &Requests| log.statuses("/l.txt").len();
     let before = asked(&Requests(origin.log().all().0[..mark].to_vec()));
     origin
         .log()
         .wait_for("a request for the document", |log| asked(log) > before);
     look(&mount);
-    assert_eq!(statuses(&origin.log().since(mark), "/l.txt"), [304]);
+    assert_eq!(origin.log().since(mark).statuses("/l.txt"), [304]);
 }
 
 /// A page that is a file on the server, as mirrors and package indexes have, is confirmed as any file is.

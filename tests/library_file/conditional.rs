@@ -4,22 +4,13 @@ use std::fs;
 
 use super::{Library, assert_text, names, set};
 use crate::common::{Mount, wait_until};
-use crate::origin::{Content, Fault, Origin, PageTags, Requests};
+use crate::origin::{Content, Fault, Origin, PageTags};
 
 /// A server whose index pages have tags.
 fn tagged(files: &[&str]) -> Origin {
-    let origin = Origin::start();
+    let origin = Origin::with_files(files);
     origin.set_page_tags(PageTags::OfPage);
-    for path in files {
-        origin.add(path, Content::noise(1000, 1));
-    }
     origin
-}
-
-/// The statuses of the requests for a directory.
-fn statuses(requests: &Requests, path: &str) -> Vec<u16> {
-    let gets = requests.gets(path);
-    gets.into_iter().filter_map(|request| request.status).collect()
 }
 
 /// Looks at a directory, and returns how its server has answered.
@@ -27,7 +18,7 @@ fn statuses(requests: &Requests, path: &str) -> Vec<u16> {
 fn look(origin: &Origin, mount: &Mount, directory: &str, path: &str, expected: &[&str]) -> Vec<u16> {
     let mark = origin.log().mark();
     assert_eq!(names(&mount.path(directory)), set(expected));
-    let mut all = statuses(&origin.log().since(mark), path);
+    let mut all = origin.log().since(mark).statuses(path);
     all.dedup();
     all
 }
@@ -35,7 +26,7 @@ fn look(origin: &Origin, mount: &Mount, directory: &str, path: &str, expected: &
 /// Waits until the server was asked again for what an earlier mount has stored.
 fn wait_for_request(origin: &Origin, mark: usize, path: &str) {
     wait_until("a request for the stored listing", || {
-        !statuses(&origin.log().since(mark), path).is_empty()
+        !origin.log().since(mark).statuses(path).is_empty()
     });
 }
 
@@ -83,7 +74,7 @@ fn age_of_files_counts_although_the_server_has_the_same_listing() {
     for _ in 0..3 {
         names(&mount.root());
     }
-    let all = statuses(&origin.log().since(mark), "/d/");
+    let all = origin.log().since(mark).statuses("/d/");
     assert!(all.iter().all(|&status| status == 200), "{all:?}");
 }
 
@@ -99,7 +90,7 @@ fn sources_at_one_place_are_confirmed_one_by_one() {
     let look_at_both = |mount: &Mount, expected: &[&str]| {
         let mark = second.log().mark();
         let of_first = look(&first, mount, "sub", "/sub/", expected);
-        let mut of_second = statuses(&second.log().since(mark), "/sub/");
+        let mut of_second = second.log().since(mark).statuses("/sub/");
         of_second.dedup();
         (of_first, of_second)
     };

@@ -107,6 +107,14 @@ impl Requests {
             .collect()
     }
 
+    /// The statuses of the `GET`s for this path that were answered.
+    pub fn statuses(&self, path: &str) -> Vec<u16> {
+        self.gets(path)
+            .into_iter()
+            .filter_map(|request| request.status)
+            .collect()
+    }
+
     /// The requests that sent bytes of this file, or will.
     pub fn data(&self, path: &str) -> Vec<&Exchange> {
         let brings = |request: &&Exchange| request.status.is_none_or(|status| matches!(status, 200 | 206));

@@ -67,6 +67,15 @@ impl Origin {
         Origin::start_on(0).expect("a free port on 127.0.0.1")
     }
 
+    /// Starts an origin with files of 1,000 bytes at these paths.
+    pub fn with_files(paths: &[&str]) -> Origin {
+        let origin = Origin::start();
+        for path in paths {
+            origin.add(path, Content::noise(1000, 1));
+        }
+        origin
+    }
+
     /// Starts an origin on `port`; 0 means a free one.
     pub fn start_on(port: u16) -> io::Result<Origin> {
         let site = Arc::new(Site {
