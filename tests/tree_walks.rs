@@ -61,6 +61,20 @@ fn walk_lists_each_directory_once_in_parallel() {
     );
 }
 
+/// A program that searches one directory does not go on beside it, where a directory may be long.
+#[test]
+fn walk_asks_for_nothing_beside_the_directory_it_began_in() {
+    let origin = tree_of(3, 12);
+    let mount = mount_of(&origin);
+    assert_eq!(walk(&mount.path("d01")), 1 + 12);
+    let log = origin.log().all().0;
+    let beside: Vec<_> = log
+        .iter()
+        .filter(|request| request.path != "/" && !request.path.starts_with("/d01/"))
+        .collect();
+    assert!(beside.is_empty(), "{beside:?}");
+}
+
 #[test]
 fn random_directory_access_prefetches_nothing() {
     let origin = tree_of(6, 12);

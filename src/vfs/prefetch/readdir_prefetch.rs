@@ -5,11 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::walk_order::Walked;
-use super::walks::{DirectoryWalks, FileWalks};
+use super::walks::{DirectoriesAhead, DirectoryWalks, FileWalks};
 use crate::cache::{CacheEntry, Priority};
 use crate::vfs::file::files::Files;
 use crate::vfs::listing::listings::Listings;
-use crate::vfs::nodes::ino::ROOT;
+use crate::vfs::nodes::ino::{Ino, ROOT};
 use crate::vfs::nodes::listed_names::Order;
 use crate::vfs::nodes::node::{Directory, Node};
 use crate::vfs::request::urgency::Urgency;
@@ -60,11 +60,12 @@ impl ReaddirPrefetch {
             let last = self.shared.nodes.get(last);
             last.is_some_and(|last| self.comes_next(&last, node, order))
         };
-        let (ahead, order) = self.directory_walks.lock().step(node.ino, comes_next);
-        if ahead == 0 {
+        let widened = |top| self.widened(top, node);
+        let ahead = self.directory_walks.lock().step(node.ino, comes_next, widened);
+        if ahead.count == 0 {
             return;
         }
-        for next in self.next_stale(node, ahead, order) {
+        for next in self.next_stale(node, &ahead) {
             let listings = Arc::clone(&self.listings);
             // A prefetch ignores errors; a later look-up reports them.
             self.shared
@@ -98,9 +99,28 @@ impl ReaddirPrefetch {
         false
     }
 
+    /// The smallest directory that contains the directory `top`, and `node`.
+    fn widened(&self, top: Ino, node: &Node) -> Ino {
+        let mut above = vec![node.ino];
+        let mut parent = node.parent();
+        while let Some(node) = self.shared.nodes.get(parent).filter(|_| above.last() != Some(&ROOT)) {
+            above.push(node.ino);
+            parent = node.parent();
+        }
+        let mut at = top;
+        while !above.contains(&at) {
+            match self.shared.nodes.get(at) {
+                Some(node) if at != ROOT => at = node.parent(),
+                _ => return ROOT,
+            }
+        }
+        at
+    }
+
     /// The next directories after `node` in the order of a walk whose listings are unknown or stale, as far as the
     /// tree is known.
-    fn next_stale(&self, node: &Arc<Node>, count: usize, order: Order) -> Vec<Arc<Node>> {
+    fn next_stale(&self, node: &Arc<Node>, next: &DirectoriesAhead) -> Vec<Arc<Node>> {
+        let &DirectoriesAhead { count, order, top } = next;
         let mut ahead = Ahead {
             order,
             count,
@@ -109,7 +129,7 @@ impl ReaddirPrefetch {
         };
         self.collect_below(node, &mut ahead);
         let mut at = Arc::clone(node);
-        while ahead.goes_on() && at.ino != ROOT {
+        while ahead.goes_on() && at.ino != ROOT && at.ino != top {
             let Some(parent) = self.shared.nodes.get(at.parent()) else {
                 break;
             };

@@ -22,6 +22,9 @@ const WALKS: usize = 4;
 #[derive(Debug)]
 struct DirectoryWalk {
     last: Ino,
+    /// The directory that contains all of its steps: where it began, as far as is known. Nothing outside it is prefetched:
+    /// a program that searches one directory does not go on beside it.
+    top: Ino,
     order: Order,
     pace: Pace,
 }
@@ -32,26 +35,53 @@ pub(super) struct DirectoryWalks(VecDeque<DirectoryWalk>);
 
 impl DirectoryWalks {
     /// Notes that a program opens directory `now`: a walk that leads there continues, or a new one begins. Returns
-    /// how many listings to prefetch, and in which order.
-    pub(super) fn step(&mut self, now: Ino, comes_next: impl Fn(Ino, Order) -> bool) -> (usize, Order) {
+    /// what to prefetch. `widened` is the smallest directory that contains a walk's top, and `now`.
+    pub(super) fn step(
+        &mut self,
+        now: Ino,
+        comes_next: impl Fn(Ino, Order) -> bool,
+        widened: impl Fn(Ino) -> Ino,
+    ) -> DirectoriesAhead {
         if self.0.iter().any(|walk| walk.last == now) {
-            return (0, Order::Listed);
+            return DirectoriesAhead {
+                count: 0,
+                order: Order::Listed,
+                top: now,
+            };
         }
         let orders = |walk: &DirectoryWalk| walk.pace.orders(walk.order);
         let goes_on = self.0.iter().enumerate().rev().find_map(|(at, walk)| {
             let order = orders(walk).find(|&order| comes_next(walk.last, order))?;
             Some((at, order))
         });
-        let (pace, order) = match goes_on.and_then(|(at, order)| Some((self.0.remove(at)?, order))) {
-            Some((walk, order)) => (walk.pace.after(true), order),
-            None => (Pace::default(), Order::Listed),
+        let (pace, order, top) = match goes_on.and_then(|(at, order)| Some((self.0.remove(at)?, order))) {
+            Some((walk, order)) => (walk.pace.after(true), order, widened(walk.top)),
+            None => (Pace::default(), Order::Listed, now),
         };
-        self.0.push_back(DirectoryWalk { last: now, order, pace });
+        self.0.push_back(DirectoryWalk {
+            last: now,
+            top,
+            order,
+            pace,
+        });
         if self.0.len() > WALKS {
             self.0.pop_front();
         }
-        (pace.ahead(DIRECTORIES_AHEAD), order)
+        DirectoriesAhead {
+            count: pace.ahead(DIRECTORIES_AHEAD),
+            order,
+            top,
+        }
     }
+}
+
+/// The listings to prefetch for a walk over directories.
+pub(super) struct DirectoriesAhead {
+    /// How many.
+    pub(super) count: usize,
+    pub(super) order: Order,
+    /// The directory that all of them are in.
+    pub(super) top: Ino,
 }
 
 /// A walk over the files of one directory.
