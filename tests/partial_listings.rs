@@ -109,7 +109,8 @@ fn broken_listing_ends_in_an_error_and_does_not_count() {
     let origin = site();
     let mount = Mount::of(&origin.url("/"))
         .with("--attr-ttl", "1h")
-        .with("--read-timeout", "3s")
+        // Time for the first names on a loaded machine; the test takes as long.
+        .with("--read-timeout", "15s")
         .start();
     let broken = origin.on("/big/").fault(Fault::CloseAfter(BEGINNING));
     let mut entries = open(&mount);
