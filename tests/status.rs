@@ -352,3 +352,24 @@ fn status_names_options_and_log_in_narrow_lines() {
         assert!(line.chars().count() <= 80 || words <= 2, "{line}");
     }
 }
+
+#[test]
+fn one_frame_of_top_shows_open_files_and_failures() {
+    let origin = origin_with(&[("/dir/data", 8 * MIB), ("/broken", MIB)]);
+    origin.on("/broken").data().fault(Fault::Status(500));
+    let mount = Mount::of(&origin.url("/")).with("--retries", "0").start();
+    let file = open_direct(&mount.path("dir/data"));
+    read_direct(&file, 4 * MIB, 64 << 10).expect("to read");
+    assert_eq!(
+        errno_of(read_direct(&open_direct(&mount.path("broken")), 0, 4096)),
+        libc::EIO
+    );
+    let ran = run(&mut fetchfs_with(&["top", "--once"], &[mount.root()])).succeeded();
+    let root = mount.root().display().to_string();
+    for part in [root.as_str(), "dir/data", "EIO", &origin.url("/broken"), "q quit"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert!(ran.out.lines().all(|line| line.chars().count() <= 80), "{}", ran.out);
+    let without = run(&mut fetchfs_with(&["top"], &[mount.root()]));
+    assert_refuses(&without, &["not a terminal", "--once"]);
+}

@@ -1,6 +1,6 @@
 //! `fetchfs map`: which parts of files are cached, in flight and waited for.
 
-mod chart;
+pub(in crate::cli) mod chart;
 
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;

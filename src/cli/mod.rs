@@ -19,6 +19,7 @@ mod refresh;
 mod reload;
 mod status;
 mod support;
+mod top;
 mod unmount;
 
 use std::ffi::{OsStr, OsString};
@@ -52,6 +53,7 @@ pub fn run() -> ExitCode {
         Some(("map", matches)) => map::run(matches),
         Some(("refresh", matches)) => refresh::run(matches),
         Some(("status", matches)) => status::run(matches),
+        Some(("top", matches)) => top::run(matches),
         Some(("get", matches)) => options::run_get(matches),
         Some(("set", matches)) => options::run_set(matches),
         Some(("reload", matches)) => reload::run(matches),
@@ -90,6 +92,7 @@ fn command() -> Command {
         .subcommand(map::command())
         .subcommand(refresh::command())
         .subcommand(status::command())
+        .subcommand(top::command())
         .subcommand(options::get_command())
         .subcommand(options::set_command())
         .subcommand(reload::command())

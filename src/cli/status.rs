@@ -4,6 +4,9 @@ mod block;
 mod check;
 mod text;
 
+#[cfg(test)]
+pub(super) use text::tests::busy;
+
 use std::path::PathBuf;
 use std::time::SystemTime;
 

@@ -23,7 +23,7 @@ enum Cell {
 
 /// The characters for the states, and what they mean.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Symbols([char; 6]);
+pub(in crate::cli) struct Symbols([char; 6]);
 
 const CELLS: [(Cell, &str); 6] = [
     (Cell::Missing, "missing"),
@@ -35,11 +35,11 @@ const CELLS: [(Cell, &str); 6] = [
 ];
 
 impl Symbols {
-    const UNICODE: Symbols = Symbols(['·', '█', '▒', '-', '>', '!']);
-    const ASCII: Symbols = Symbols(['.', '#', '+', '-', '>', '!']);
+    pub(in crate::cli) const UNICODE: Symbols = Symbols(['·', '█', '▒', '-', '>', '!']);
+    pub(in crate::cli) const ASCII: Symbols = Symbols(['.', '#', '+', '-', '>', '!']);
 
     /// Those that the user's locale can show: by the first variable that is set (locale(7)).
-    pub(super) fn of_locale() -> Symbols {
+    pub(in crate::cli) fn of_locale() -> Symbols {
         let variables = ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| std::env::var(name).unwrap_or_default());
         let locale = variables
             .into_iter()
@@ -49,13 +49,18 @@ impl Symbols {
         if is_utf8 { Symbols::UNICODE } else { Symbols::ASCII }
     }
 
+    /// Whether they are in ASCII.
+    pub(in crate::cli) fn is_ascii(self) -> bool {
+        self.0.iter().all(char::is_ascii)
+    }
+
     fn of(self, cell: Cell) -> char {
         self.0[cell as usize]
     }
 }
 
 /// A file as rows of cells.
-pub(super) struct Chart {
+pub(in crate::cli) struct Chart {
     cells: Vec<Cell>,
     columns: usize,
 }
@@ -65,8 +70,27 @@ impl Chart {
     /// the rows.
     pub(super) fn new(map: &FileMap, width: usize) -> Chart {
         let columns = width.saturating_sub(MARGIN + 1).max(10);
+        Chart::of_cells(map, columns as u64 * ROWS, columns)
+    }
+
+    /// The file in one row of at most `width` characters, with a mark where a reader is.
+    pub(in crate::cli) fn bar(map: &FileMap, width: usize, position: Option<u64>, symbols: Symbols) -> String {
+        let cells = Chart::of_cells(map, width as u64, width.max(1)).cells;
+        let mark = position.map(|at| u128::from(at) * cells.len() as u128 / u128::from(map.size.max(1)));
+        let mark = mark.map(|at| at.min(cells.len().saturating_sub(1) as u128));
+        let shown = cells.iter().enumerate();
+        shown
+            .map(|(at, &cell)| match mark == Some(at as u128) {
+                true => '|',
+                false => symbols.of(cell),
+            })
+            .collect()
+    }
+
+    /// The chart with so many cells at most.
+    fn of_cells(map: &FileMap, most: u64, columns: usize) -> Chart {
         let chunks = map.size.div_ceil(map.chunk_size.max(1));
-        let count = chunks.min(columns as u64 * ROWS);
+        let count = chunks.min(most);
         let bytes_of = |cell: u64| {
             let edge = |cell: u64| {
                 let chunk = u128::from(cell) * u128::from(chunks) / u128::from(count.max(1));
@@ -182,6 +206,16 @@ mod tests {
             );
             assert!(rows[4].starts_with("  50% "), "{lines}");
         }
+    }
+
+    #[test]
+    fn bar_is_one_row_with_the_reader() {
+        let map = map(95, [0..10, 20..30, 90..95]);
+        assert_eq!(Chart::bar(&map, 80, None, Symbols::ASCII), "#.#......#");
+        assert_eq!(Chart::bar(&map, 80, Some(50), Symbols::ASCII), "#.#..|...#");
+        assert_eq!(Chart::bar(&map, 80, Some(95), Symbols::ASCII), "#.#......|");
+        assert_eq!(Chart::bar(&map, 5, None, Symbols::ASCII).chars().count(), 5);
+        assert_eq!(Chart::bar(&map, 0, Some(5), Symbols::ASCII), "");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::block::Block;
-use crate::cli::support::output::{count, size};
+use crate::cli::support::output::{self, count, size};
 use crate::control::status::{OpenFile, Origin, SeenFailure, Source, SourceState, Status, Waiting};
 use crate::stats::{Operation, Phase};
 
@@ -295,7 +295,7 @@ fn more(block: &mut Block, name: &'static str, all: usize, shown: usize) {
 fn percent(part: u64, whole: u64) -> String {
     match whole {
         0 => "100 %".to_owned(),
-        _ => format!("{} %", u128::from(part) * 100 / u128::from(whole)),
+        _ => format!("{} %", output::percent(part, whole)),
     }
 }
 
@@ -304,4 +304,4 @@ fn duration(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

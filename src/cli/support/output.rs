@@ -40,6 +40,11 @@ pub(in crate::cli) fn line(text: impl Display) -> anyhow::Result<()> {
     write(format!("{text}\n"))
 }
 
+/// A share in percent, rounded down: 100 is all of it.
+pub(in crate::cli) fn percent(part: u64, whole: u64) -> u128 {
+    u128::from(part) * 100 / u128::from(whole.max(1))
+}
+
 /// A number of bytes for people.
 pub(in crate::cli) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()

@@ -2,7 +2,8 @@ use super::*;
 use crate::control::protocol::TreePath;
 use crate::control::status::{Down, Process, Totals, WaitingRead};
 
-fn busy() -> Status {
+/// A mount in which a lot goes on.
+pub(in crate::cli) fn busy() -> Status {
     Status {
         source: "https://example.org/pub/".into(),
         kinds: vec!["index".into()],
