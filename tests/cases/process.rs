@@ -185,7 +185,7 @@ fn moved_or_bind_mounted_mount_is_found_by_device() {
     let script = r#"
         export FETCHFS_CONFIG=/dev/null
         cd "$1/mnt"; mount -t tmpfs none .; cd "$PWD"; mkdir old new bound part
-        here() { "$FETCHFS" status "$1" | grep -q "on $PWD/$1"; }
+        here() { "$FETCHFS" status --json "$1" | grep -q "\"$PWD/$1\""; }
         start() { "$FETCHFS" mount --cache-dir "$1/cache" --log-file "$1/log" "$2" old; }
         start "$@"
         mount --move old new; here new
@@ -216,7 +216,7 @@ fn deleted_run_directory_is_harmless() {
         mkdir -p /run/fetchfs "$1/run"; mount -t tmpfs none /run/fetchfs
         "$FETCHFS" mount --cache-dir "$1/cache" --log-file "$1/log" "$2" "$1/mnt"
         mount -t tmpfs none /run/fetchfs; rm -rf "$1/run"
-        "$FETCHFS" status "$1/mnt" | grep -q "on $1/mnt"
+        "$FETCHFS" status --json "$1/mnt" | grep -q "\"$1/mnt\""
         "$FETCHFS" prefetch "$1/mnt/hello.txt"
         ! "$FETCHFS" mount --cache-dir "$1/cache" "$2" "$1/mnt"
         "$FETCHFS" unmount "$1/mnt"
