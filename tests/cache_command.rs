@@ -203,6 +203,16 @@ fn list_stats_and_clear_work_on_a_cache() {
         "{stats}"
     );
 
+    let as_json = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&printed(&cache(&mount.cache(), words), 0)).expect("JSON")
+    };
+    let listed = as_json(&["list", "--json"]);
+    assert_eq!(listed[1]["url"], origin.url("/a"));
+    assert_eq!(listed[1]["cached_bytes"], listed[1]["size"]);
+    assert_eq!(listed[1]["is_complete"], true);
+    let stats = as_json(&["stats", "--json"]);
+    assert_eq!((&stats["files"], &stats["chunks"]), (&2.into(), &12.into()));
+
     let url = origin.url("/a");
     printed(&cache(&mount.cache(), &["clear", &url]), 0);
     assert_eq!(printed(&cache(&mount.cache(), &["list"]), 0).lines().count(), 1);
@@ -303,6 +313,9 @@ fn pins_are_listed_and_removed_without_a_mount() {
     mount.unmount();
     let url = origin.url("/a");
     assert_eq!(printed(&cache(&mount.cache(), &["pins"]), 0), format!("{url}\n"));
+    let pins = printed(&cache(&mount.cache(), &["pins", "--json"]), 0);
+    let pins: Vec<String> = serde_json::from_str(&pins).expect("JSON");
+    assert_eq!(pins, [url.as_str()]);
     let kept = printed(&cache(&mount.cache(), &["clear", "--yes"]), 0);
     assert!(kept.contains("1 pinned file kept"), "{kept}");
     let other = cache(&mount.cache(), &["unpin", &origin.url("/b")]);

@@ -87,6 +87,10 @@ fn job_waits_while_the_mount_is_offline() {
     prefetch(&["--background"], &[mount.path("dir/a")]).succeeded();
     let shown = wait_until_jobs(&mount, "both wait", |shown| shown.matches("waiting: ").count() == 2);
     assert!(shown.contains("/large: this mount is offline"), "{shown}");
+    let listed = prefetch(&["--list", "--json"], &[mount.root()]).succeeded().out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    assert_eq!(listed[0]["mountpoint"], mount.root().display().to_string());
     mount.unmount();
     assert_eq!(origin.log().mark(), mark, "nobody was asked");
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use serde::Serialize;
 
 use super::support::output;
 use crate::cache::index::{EntryInfo, FILE};
@@ -35,7 +36,11 @@ struct CacheArgs {
 #[derive(Subcommand)]
 enum Action {
     /// List the cached files, most recently opened first
-    List,
+    List {
+        /// Print a JSON array with one object per file
+        #[arg(long)]
+        json: bool,
+    },
     /// Check every chunk against its checksum, and the index against the files on disk
     ///
     /// Nothing is locked: mounts can continue. The exit status is 1 if anything is damaged.
@@ -57,7 +62,11 @@ enum Action {
         files: Vec<String>,
     },
     /// List the pins, also without a mount
-    Pins,
+    Pins {
+        /// Print a JSON array of URLs
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove pins, also without a mount; the files stay until space is needed
     Unpin {
         /// URLs of pins, as `pins` shows them
@@ -81,7 +90,11 @@ enum Action {
         patterns: Vec<String>,
     },
     /// Show the totals of the cache: files, chunks, bytes, disk usage
-    Stats,
+    Stats {
+        /// Print a JSON object; sizes are bytes
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) fn command() -> Command {
@@ -93,7 +106,7 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let folder = config::cache_dir_beside_mounts(arguments.cache_dir)?;
     let open = || Fsck::open(&folder);
     match arguments.action {
-        Action::List => list(&open()?),
+        Action::List { json } => list(&open()?, json),
         Action::Verify {
             repair,
             against_source: true,
@@ -101,17 +114,10 @@ pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
             files,
         } => against_source::run(&folder, &files, repair, json),
         Action::Verify { repair, .. } => verify::run(&folder, repair),
-        Action::Pins => output::write(
-            open()?
-                .index()
-                .pins()
-                .into_iter()
-                .map(|url| url + "\n")
-                .collect::<String>(),
-        ),
+        Action::Pins { json } => pins(&open()?, json),
         Action::Unpin { urls } => unpin(open()?, &urls),
         Action::Clear { yes, pinned, patterns } => clear(open()?, yes, pinned, &patterns),
-        Action::Stats => stats(&open()?, &folder.join(FILE)),
+        Action::Stats { json } => stats(&open()?, &folder.join(FILE), json),
     }
 }
 
@@ -119,9 +125,46 @@ fn entries(upkeep: &Fsck) -> anyhow::Result<Vec<EntryInfo>> {
     upkeep.index().entries().context("the cache index can't be read")
 }
 
-fn list(upkeep: &Fsck) -> anyhow::Result<()> {
+fn pins(upkeep: &Fsck, is_json: bool) -> anyhow::Result<()> {
+    let pins = upkeep.index().pins();
+    if is_json {
+        return output::json(&pins);
+    }
+    output::write(pins.into_iter().map(|url| url + "\n").collect::<String>())
+}
+
+/// A file in `fetchfs cache list --json`.
+#[derive(Serialize)]
+struct ListedFile {
+    /// Without secrets.
+    url: String,
+    /// Bytes.
+    size: u64,
+    cached_bytes: u64,
+    is_complete: bool,
+    /// RFC 3339.
+    last_used: String,
+}
+
+impl From<EntryInfo> for ListedFile {
+    fn from(entry: EntryInfo) -> ListedFile {
+        ListedFile {
+            size: entry.size,
+            cached_bytes: entry.cached(),
+            is_complete: entry.is_complete(),
+            last_used: humantime::format_rfc3339_seconds(entry.last_used).to_string(),
+            url: entry.url,
+        }
+    }
+}
+
+fn list(upkeep: &Fsck, is_json: bool) -> anyhow::Result<()> {
+    let entries = entries(upkeep)?;
+    if is_json {
+        return output::json(&entries.into_iter().map(ListedFile::from).collect::<Vec<_>>());
+    }
     let mut text = String::new();
-    for entry in entries(upkeep)? {
+    for entry in entries {
         let share = match entry.size {
             0 => 100,
             size => u128::from(entry.cached()) * 100 / u128::from(size),
@@ -137,7 +180,19 @@ fn list(upkeep: &Fsck) -> anyhow::Result<()> {
     output::write(text)
 }
 
-fn stats(upkeep: &Fsck, index: &std::path::Path) -> anyhow::Result<()> {
+/// `fetchfs cache stats --json`.
+#[derive(Serialize)]
+struct Totals {
+    files: usize,
+    complete_files: usize,
+    chunks: u64,
+    cached_bytes: u64,
+    /// What the data files take on the disk.
+    data_bytes: u64,
+    index_bytes: u64,
+}
+
+fn stats(upkeep: &Fsck, index: &std::path::Path, is_json: bool) -> anyhow::Result<()> {
     let entries = entries(upkeep)?;
     let complete = entries.iter().filter(|entry| entry.is_complete()).count();
     let chunks: u64 = entries.iter().map(|entry| entry.chunks_present).sum();
@@ -148,6 +203,16 @@ fn stats(upkeep: &Fsck, index: &std::path::Path) -> anyhow::Result<()> {
         .filter_map(|end| std::fs::metadata(format!("{}{end}", index.display())).ok())
         .map(|metadata| metadata.len())
         .sum();
+    if is_json {
+        return output::json(&Totals {
+            files: entries.len(),
+            complete_files: complete,
+            chunks,
+            cached_bytes: cached,
+            data_bytes: on_disk,
+            index_bytes: of_index,
+        });
+    }
     output::write(format!(
         "files     {} ({complete} complete)\nchunks    {chunks}\ncached    {}\non disk   {} and {} of index\n",
         entries.len(),

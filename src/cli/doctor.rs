@@ -91,11 +91,11 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
         sections.push(this_machine(&config.engine.cache_dir, config.engine.unshared_cache));
         sections.extend(servers::all(&config)?);
     }
-    output::write(if matches.get_flag("json") {
-        serde_json::to_string_pretty(&sections)? + "\n"
+    if matches.get_flag("json") {
+        output::json(&sections)?;
     } else {
-        text(&sections)
-    })?;
+        output::write(text(&sections))?;
+    }
     if sections
         .iter()
         .flat_map(|section| &section.findings)

@@ -63,7 +63,7 @@ pub(super) fn run_get(matches: &ArgMatches) -> anyhow::Result<()> {
     let is_one = args.key.is_some();
     let options = ask(args.mountpoint, &Request::GetOptions { key: args.key })?;
     if args.json {
-        return output::line(serde_json::to_string_pretty(&options)?);
+        return output::json(&options);
     }
     if is_one {
         return options

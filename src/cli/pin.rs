@@ -29,6 +29,10 @@ struct PinArgs {
     /// List the pins of all mounts, or of those named
     #[arg(long, conflicts_with = "no_fetch")]
     list: bool,
+
+    /// Print the list as a JSON array of URLs
+    #[arg(long, requires = "list")]
+    json: bool,
 }
 
 /// Unpin files
@@ -52,7 +56,7 @@ pub(super) fn unpin_command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = PinArgs::from_arg_matches(matches)?;
     if args.list {
-        return list(&args.paths);
+        return list(&args.paths, args.json);
     }
     let mut failed = Failures::default();
     for Target { mount, paths } in targets::in_mounts(&args.paths)? {
@@ -81,7 +85,7 @@ pub(super) fn run_unpin(matches: &ArgMatches) -> anyhow::Result<()> {
 }
 
 /// Lists the pins. Mounts that share a cache share its pins, so each pin is shown once.
-fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
+fn list(paths: &[PathBuf], is_json: bool) -> anyhow::Result<()> {
     let mut all = BTreeSet::new();
     targets::ask_all(paths, &Request::ListPins, |mount, reply| {
         let Reply::Pins { urls } = reply else {
@@ -90,6 +94,9 @@ fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
         all.extend(urls);
         Ok(())
     })?;
+    if is_json {
+        return output::json(&all);
+    }
     let text: String = all.into_iter().map(|url| url + "\n").collect();
     output::write(text)
 }

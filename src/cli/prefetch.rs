@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
+use serde::Serialize;
 
 use super::support::output;
 use super::support::progress::{Display, so_far};
@@ -59,6 +60,10 @@ struct PrefetchArgs {
     #[arg(long, conflicts_with_all = ["recursive", "range", "background", "cancel"])]
     list: bool,
 
+    /// Print the list as a JSON array with one object per job
+    #[arg(long, requires = "list")]
+    json: bool,
+
     /// Cancel the background job with this number
     #[arg(long, value_name = "JOB", conflicts_with_all = ["recursive", "range", "background"])]
     cancel: Option<u64>,
@@ -71,7 +76,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = PrefetchArgs::from_arg_matches(matches)?;
     if args.list {
-        return list(&args.paths);
+        return list(&args.paths, args.json);
     }
     if let Some(job) = args.cancel {
         let mount = targets::the_mount(&args.paths)?;
@@ -116,16 +121,33 @@ fn fetch(mount: &InMount, wanted: Wanted, failures: &mut Failures) -> anyhow::Re
     Ok(())
 }
 
-fn list(paths: &[PathBuf]) -> anyhow::Result<()> {
-    let mut text = String::new();
+/// A job of one of several mounts.
+#[derive(Serialize)]
+struct ListedJob {
+    mountpoint: String,
+    #[serde(flatten)]
+    job: JobState,
+}
+
+fn list(paths: &[PathBuf], is_json: bool) -> anyhow::Result<()> {
+    let (mut text, mut listed) = (String::new(), Vec::new());
     targets::ask_all(paths, &Request::ListJobs, |mount, reply| {
         let Reply::Jobs { jobs } = reply else {
             return Err(targets::unexpected(mount));
         };
         jobs.iter().for_each(|job| text.push_str(&job_text(mount, job)));
+        let mountpoint = mount.mountpoint.display().to_string();
+        listed.extend(jobs.into_iter().map(|job| ListedJob {
+            mountpoint: mountpoint.clone(),
+            job,
+        }));
         Ok(())
     })?;
-    output::write(text)
+    if is_json {
+        output::json(&listed)
+    } else {
+        output::write(text)
+    }
 }
 
 /// The description of a job: one or two lines.

@@ -85,7 +85,7 @@ pub(super) fn run(folder: &Path, chosen: &[String], repair: bool, is_json: bool)
         fsck.close();
     }
     if is_json {
-        output::line(serde_json::to_string_pretty(&all)?)?;
+        output::json(&all)?;
     } else {
         output::line(summary(&all))?;
     }

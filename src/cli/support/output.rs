@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
+use serde::Serialize;
 
 pub(in crate::cli) use crate::util::plural::count;
 
@@ -43,6 +44,14 @@ pub(in crate::cli) fn line(text: impl Display) -> anyhow::Result<()> {
 /// A share in percent, rounded down: 100 is all of it.
 pub(in crate::cli) fn percent(part: u64, whole: u64) -> u128 {
     u128::from(part) * 100 / u128::from(whole.max(1))
+}
+
+/// Writes a value as JSON, for programs.
+///
+/// # Errors
+/// As [`write`].
+pub(in crate::cli) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    write(serde_json::to_string_pretty(value)? + "\n")
 }
 
 /// A number of bytes for people.
