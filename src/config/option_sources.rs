@@ -29,7 +29,7 @@ pub(crate) struct OptionValue {
 /// Where the value of an option comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ValueOrigin {
-    /// Nobody has said anything.
+    /// Nothing sets it.
     Default,
     /// The config file, at this line.
     ConfigFile(PathBuf, usize),

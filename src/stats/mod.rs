@@ -6,8 +6,8 @@
 //! - **A [`Counter`] only grows** for as long as its process lives, and its name has its unit. The difference of two
 //!   readings is what happened in between.
 //! - **Counting costs a read no lock, no allocation and no memory that other handles write to.** An open file counts
-//!   its own reads ([`ReadCounts`]); they are summed when somebody asks.
-//! - Reads that the kernel carries out by itself (FUSE passthrough) are seen by nobody here, so they are not counted.
+//!   its own reads ([`ReadCounts`]); they are summed for each report.
+//! - Reads that the kernel carries out by itself (FUSE passthrough) are not seen here, so they are not counted.
 
 mod counter;
 mod failures;

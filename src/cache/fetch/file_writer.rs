@@ -57,8 +57,8 @@ pub(crate) struct WriteJob {
     pub done: oneshot::Sender<(Box<Position>, Result<(), ReadError>)>,
 }
 
-/// Starts the threads. They end when the sender is dropped. Between two writes they hold nothing of the cache: so the one
-/// who drops it closes its index, and may open the directory again at once.
+/// Starts the threads. They end when the sender is dropped. Between two writes they hold nothing of the cache: so dropping
+/// the cache closes its index, and the directory can be opened again at once.
 ///
 /// # Errors
 /// If the system refuses a thread.
@@ -83,7 +83,7 @@ fn run(queue: &Receiver<WriteJob>, cache_dir: &Weak<CacheDir>) {
             mut position,
             done,
         } = job;
-        // Without the cache nobody waits for the answer.
+        // Without the cache no fetch waits for the answer.
         let Some(cache_dir) = cache_dir.upgrade() else { return };
         let result = match entry.settled() {
             Some(Settled {

@@ -1,6 +1,6 @@
 //! The files that a mount has open, and the sum of the reads through them.
 //!
-//! An open file counts its own reads. They are summed when somebody asks; those of a closed file are added to a sum when
+//! An open file counts its own reads. They are summed for each report; those of a closed file are added to a sum when
 //! it is closed. **So no count is ever lost or seen twice**: a file moves from the one to the other under the lock.
 
 use std::collections::BTreeMap;

@@ -29,7 +29,7 @@ pub(super) fn first_line(command: &str) -> Result<String, String> {
     let (sender, printed) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let (mut stdout, mut line) = (BufReader::new(stdout), String::new());
-        // Nobody listens any longer if the command has failed.
+        // The receiver is gone if the command has failed.
         let _ = sender.send(stdout.read_line(&mut line).map(|_| line));
         let _ = io::copy(&mut stdout, &mut io::sink());
     });

@@ -73,7 +73,7 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
     }
 }
 
-/// The options that somebody has given, as flags.
+/// The options that are set, as flags.
 fn given(options: &[OptionShown]) -> Vec<String> {
     let is_given = |option: &&OptionShown| !matches!(option.from.as_str(), "default" | "program");
     let flag = |option: &OptionShown| {

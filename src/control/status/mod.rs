@@ -42,7 +42,7 @@ pub(crate) struct Status {
     /// Where its log is, for people.
     #[serde(default)]
     pub log: String,
-    /// The options that somebody has given, as flags, without secrets. `fetchfs get` has all of them.
+    /// The options that are set, as flags, without secrets. `fetchfs get` has all of them.
     #[serde(default)]
     pub options: Vec<String>,
     /// The cache directory.

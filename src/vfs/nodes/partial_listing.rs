@@ -118,18 +118,17 @@ impl<N: Child> PartialListing<N> {
 
     /// The nodes that stay with the names so far.
     pub(in crate::vfs) fn pinned(&self) -> Vec<(Arc<Snapshot<N>>, usize, Arc<N>)> {
-        let batches: Vec<_> = self
-            .state
-            .lock()
-            .batches
-            .iter()
-            .map(|batch| Arc::clone(&batch.names))
-            .collect();
         let of_batch = |names: Arc<Snapshot<N>>| {
             let pinned = names.all_pinned().into_iter();
             pinned.map(move |(at, node)| (Arc::clone(&names), at, node))
         };
-        batches.into_iter().flat_map(of_batch).collect()
+        self.snapshots().into_iter().flat_map(of_batch).collect()
+    }
+
+    /// The names of each batch so far.
+    fn snapshots(&self) -> Vec<Arc<Snapshot<N>>> {
+        let state = self.state.lock();
+        state.batches.iter().map(|batch| Arc::clone(&batch.names)).collect()
     }
 
     /// The listing is complete. If it lacks a name that its one document seemed to have, its readers get the error
@@ -137,13 +136,7 @@ impl<N: Child> PartialListing<N> {
     pub(in crate::vfs) fn complete(&self, names: &Arc<Snapshot<N>>, contradicted: impl FnOnce() -> TreeError) {
         let mut is_lacking = false;
         // Only one task receives the listing, so no batch is added meanwhile.
-        let batches: Vec<_> = self
-            .state
-            .lock()
-            .batches
-            .iter()
-            .map(|batch| Arc::clone(&batch.names))
-            .collect();
+        let batches = self.snapshots();
         let mut is_shown = vec![false; names.len()];
         let mut near = 0;
         for batch in batches {
