@@ -1,8 +1,8 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
-use crate::cli::map::chart::Symbols;
-use crate::cli::status::busy;
+use crate::cli::observing::map::chart::Symbols;
+use crate::cli::observing::status::busy;
 use crate::control::protocol::{FileMap, Request, TreePath};
 use crate::control::status::{OpenFile, Process, Status};
 use feed::Seen;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::{Args, Command, FromArgMatches};
 use serde::Serialize;
 
-use super::support::output;
-use super::support::progress::{Display, so_far};
-use super::support::targets::{self, Failures, Target};
+use crate::cli::support::output;
+use crate::cli::support::progress::{Display, so_far};
+use crate::cli::support::targets::{self, Failures, Target};
 use crate::config::parse_size;
 use crate::control::protocol::{ByteRange, JobState, Reply, Request, Wanted};
 use crate::mount::mountpoint::InMount;
@@ -69,11 +69,11 @@ struct PrefetchArgs {
     cancel: Option<u64>,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     PrefetchArgs::augment_args(Command::new("prefetch"))
 }
 
-pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = PrefetchArgs::from_arg_matches(matches)?;
     if args.list {
         return list(&args.paths, args.json);

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
-use super::support::failure::FAILED;
-use super::support::output;
+use crate::cli::support::failure::FAILED;
+use crate::cli::support::output;
 use crate::config::{Checked, check_config};
 
 /// The arguments of `fetchfs config`.
@@ -27,11 +27,11 @@ enum Action {
     },
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     ConfigArgs::augment_args(Command::new("config")).about("Check a library's file or a config file")
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let ConfigArgs {
         action: Action::Check { file },
     } = ConfigArgs::from_arg_matches(matches)?;

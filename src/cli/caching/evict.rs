@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::support::output;
-use super::support::targets::{self, Failures, Target};
+use crate::cli::support::output;
+use crate::cli::support::targets::{self, Failures, Target};
 use crate::control::protocol::{Reply, Request};
 
 /// Delete files from the cache
@@ -30,11 +30,11 @@ struct EvictArgs {
     force: bool,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     EvictArgs::augment_args(Command::new("evict"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = EvictArgs::from_arg_matches(matches)?;
     let mut failed = Failures::default();
     let (mut all_files, mut all_bytes) = (0, 0);

@@ -14,9 +14,9 @@ use std::path::Path;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 
-use super::mount::understand;
-use super::support::failure::FAILED;
-use super::support::output;
+use crate::cli::mounting::mount::understand;
+use crate::cli::support::failure::FAILED;
+use crate::cli::support::output;
 use crate::config::{self, cache_dir_beside_mounts, mount_command};
 use finding::{Finding, State};
 
@@ -45,7 +45,7 @@ struct Section {
     findings: Vec<Finding>,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     mount_command()
         .name("doctor")
         .about("Find out what keeps a mount from working, or makes it slow")
@@ -72,7 +72,7 @@ pub(super) fn command() -> Command {
         )
 }
 
-pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
     let named: Vec<&String> = matches.get_many("sources").into_iter().flatten().collect();
     let mount = match named.as_slice() {
         [only] if !only.contains("://") => mounted::at(Path::new(only)),
@@ -107,7 +107,7 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
 }
 
 /// What `fetchfs doctor` says of this machine and of the mounts, for a report.
-pub(super) fn report() -> anyhow::Result<String> {
+pub(in crate::cli) fn report() -> anyhow::Result<String> {
     let mut sections = vec![this_machine(&cache_dir_beside_mounts(None)?, false)];
     sections.extend(mounted::all()?);
     Ok(text(&sections))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::support::{output, targets};
+use crate::cli::support::{output, targets};
 use crate::control::protocol::{Reloaded, Reply, Request};
 
 /// Read the file of a mounted library again
@@ -18,11 +18,11 @@ struct ReloadArgs {
     mountpoint: Option<PathBuf>,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     ReloadArgs::augment_args(Command::new("reload"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = ReloadArgs::from_arg_matches(matches)?;
     let paths: Vec<PathBuf> = args.mountpoint.into_iter().collect();
     let mount = targets::the_mount(&paths)?;

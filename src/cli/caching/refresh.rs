@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::support::output;
-use super::support::targets::{self, Failures, Target};
+use crate::cli::support::output;
+use crate::cli::support::targets::{self, Failures, Target};
 use crate::control::protocol::{Refreshed, Reply, Request};
 
 /// Ask the servers now what is there
@@ -34,11 +34,11 @@ struct RefreshArgs {
     json: bool,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     RefreshArgs::augment_args(Command::new("refresh"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = RefreshArgs::from_arg_matches(matches)?;
     let mut failed = Failures::default();
     let mut all = Refreshed::default();

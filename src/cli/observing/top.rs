@@ -19,7 +19,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
-use super::support::{output, targets};
+use crate::cli::support::{output, targets};
 use app::{After, App};
 use draw::Look;
 use feed::{Feed, Update};
@@ -48,11 +48,11 @@ struct TopArgs {
     once: bool,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     TopArgs::augment_args(Command::new("top"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = TopArgs::from_arg_matches(matches)?;
     let mount = targets::the_mount(&args.mountpoint.into_iter().collect::<Vec<_>>())?;
     let look = Look::of_environment();

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Command, FromArgMatches};
 
-use super::support::{output, targets};
+use crate::cli::support::{output, targets};
 use crate::control::protocol::{Reply, Request};
 
 /// Show the mounts, what they do and what they have done
@@ -38,11 +38,11 @@ struct StatusArgs {
     check: bool,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     StatusArgs::augment_args(Command::new("status"))
 }
 
-pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = StatusArgs::from_arg_matches(matches)?;
     if args.check {
         return check::run(&args.mountpoints);

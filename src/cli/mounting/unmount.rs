@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::support::failure::sentence;
+use crate::cli::support::failure::sentence;
 use crate::mount::mountpoint::{self, Ended, Mode};
 
 const LONG_ABOUT: &str = "\
@@ -13,7 +13,7 @@ Unmount
 Returns when the process that serves the mount has ended and everything that it downloaded is recorded, or when a \
 program that goes on without the mount has released it. The mount of a process that was killed is cleaned up. If the mount is busy, the error names the processes that use it.";
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     Command::new("unmount")
         .visible_alias("umount")
         .about("Unmount")
@@ -44,7 +44,7 @@ pub(super) fn command() -> Command {
         )
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let mode = if matches.get_flag("lazy") {
         Mode::Lazy
     } else {

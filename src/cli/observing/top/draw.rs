@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Sparkline};
 
 use super::app::App;
-use crate::cli::map::chart::{Chart, Symbols};
+use crate::cli::observing::map::chart::{Chart, Symbols};
 use crate::cli::support::output::{self, count, size};
 use crate::control::status::{OpenFile, Origin, Status};
 use crate::stats::Phase;

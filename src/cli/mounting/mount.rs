@@ -4,15 +4,15 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, Command, FromArgMatches};
 
-use super::support::scrub_argv::hide_secrets;
-use super::support::{background, parse};
+use crate::cli::support::scrub_argv::hide_secrets;
+use crate::cli::support::{background, parse};
 use crate::config::{
     self, Expanded, MountArgs, MountConfig, MountOptions, OptionSources, expand_options, mount_command,
 };
 use crate::logging;
 use crate::mount::{self, Ready, mountpoint};
 
-pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
     let (args, options) = understand(matches, typed, program)?;
     let is_dry_run = args.is_dry_run();
     let mut config = config::resolve(args, options.sources.library().cloned())?;
@@ -31,7 +31,7 @@ pub(super) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -
 
 /// Combines the command line with the config file and `-o`. Their values are put before the typed flags, so the typed
 /// flags win; `-o` wins over the config file.
-pub(super) fn understand(
+pub(in crate::cli) fn understand(
     typed_matches: &ArgMatches,
     typed: &[OsString],
     program: &Command,

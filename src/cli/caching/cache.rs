@@ -14,9 +14,9 @@ use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use serde::Serialize;
 
-use super::support::output;
 use crate::cache::index::{EntryInfo, FILE};
 use crate::cache::lifecycle::fsck::{Dropped, Fsck};
+use crate::cli::support::output;
 use crate::config;
 use pattern::matches;
 
@@ -97,11 +97,11 @@ enum Action {
     },
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     CacheArgs::augment_args(Command::new("cache")).about("Look at a cache, check it, or clear it")
 }
 
-pub(super) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(arguments: &ArgMatches) -> anyhow::Result<()> {
     let arguments = CacheArgs::from_arg_matches(arguments)?;
     let folder = config::cache_dir_beside_mounts(arguments.cache_dir)?;
     let open = || Fsck::open(&folder);

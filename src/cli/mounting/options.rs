@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::support::scrub_argv::hide_secrets;
-use super::support::{output, targets};
+use crate::cli::support::scrub_argv::hide_secrets;
+use crate::cli::support::{output, targets};
 use crate::config::absolute_assignment;
 use crate::control::protocol::{OptionShown, Reply, Request};
 
@@ -50,15 +50,15 @@ struct SetArgs {
     assignments: Vec<String>,
 }
 
-pub(super) fn get_command() -> Command {
+pub(in crate::cli) fn get_command() -> Command {
     GetArgs::augment_args(Command::new("get"))
 }
 
-pub(super) fn set_command() -> Command {
+pub(in crate::cli) fn set_command() -> Command {
     SetArgs::augment_args(Command::new("set"))
 }
 
-pub(super) fn run_get(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run_get(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = GetArgs::from_arg_matches(matches)?;
     let is_one = args.key.is_some();
     let options = ask(args.mountpoint, &Request::GetOptions { key: args.key })?;
@@ -73,7 +73,7 @@ pub(super) fn run_get(matches: &ArgMatches) -> anyhow::Result<()> {
     output::write(table(&options))
 }
 
-pub(super) fn run_set(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run_set(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = SetArgs::from_arg_matches(matches)?;
     hide_secrets();
     let assignments = args.assignments.iter().map(|text| absolute_assignment(text)).collect();

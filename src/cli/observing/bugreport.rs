@@ -9,9 +9,10 @@ use std::process::{Command as Program, Stdio};
 use anyhow::Context;
 use clap::{Args, Command, FromArgMatches};
 
-use super::support::failure::sentence;
-use super::support::{output, targets};
-use super::{doctor, support};
+use super::doctor;
+use crate::cli::support;
+use crate::cli::support::failure::sentence;
+use crate::cli::support::{output, targets};
 use crate::control::protocol::{Reply, Request};
 
 /// Lines of the system log in a report.
@@ -29,11 +30,11 @@ struct BugreportArgs {
     output: Option<PathBuf>,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     BugreportArgs::augment_args(Command::new("bugreport"))
 }
 
-pub(super) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let args = BugreportArgs::from_arg_matches(matches)?;
     let text = report();
     match args.output {

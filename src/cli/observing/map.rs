@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::support::output;
-use super::support::targets::{self, Failures, Target};
+use crate::cli::support::output;
+use crate::cli::support::targets::{self, Failures, Target};
 use crate::control::protocol::{FileMap, Reply, Request};
 use chart::{Chart, Symbols};
 
@@ -27,11 +27,11 @@ struct MapArgs {
     json: bool,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     MapArgs::augment_args(Command::new("map"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = MapArgs::from_arg_matches(matches)?;
     let mut failed = Failures::default();
     let mut maps = Vec::new();

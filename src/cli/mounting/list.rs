@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 
-use super::support::output;
+use crate::cli::support::output;
 use crate::mount::mountpoint::{self, Listed};
 
 /// List the mounts of all users
@@ -43,11 +43,11 @@ impl From<Listed> for Shown {
     }
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     ListArgs::augment_args(Command::new("list"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = ListArgs::from_arg_matches(matches)?;
     let mounts: Vec<Shown> = mountpoint::list()?.into_iter().map(Shown::from).collect();
     output::write(match (args.json, mounts.is_empty()) {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::support::output;
-use super::support::targets::{self, Failures, Target};
+use crate::cli::support::output;
+use crate::cli::support::targets::{self, Failures, Target};
 use crate::control::protocol::{Reply, Request};
 
 /// Keep files in the cache
@@ -45,15 +45,15 @@ struct UnpinArgs {
     paths: Vec<PathBuf>,
 }
 
-pub(super) fn command() -> Command {
+pub(in crate::cli) fn command() -> Command {
     PinArgs::augment_args(Command::new("pin"))
 }
 
-pub(super) fn unpin_command() -> Command {
+pub(in crate::cli) fn unpin_command() -> Command {
     UnpinArgs::augment_args(Command::new("unpin"))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = PinArgs::from_arg_matches(matches)?;
     if args.list {
         return list(&args.paths, args.json);
@@ -72,7 +72,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     failed.end("pinned")
 }
 
-pub(super) fn run_unpin(matches: &ArgMatches) -> anyhow::Result<()> {
+pub(in crate::cli) fn run_unpin(matches: &ArgMatches) -> anyhow::Result<()> {
     let args = UnpinArgs::from_arg_matches(matches)?;
     let mut failed = Failures::default();
     for Target { mount, paths } in targets::in_mounts(&args.paths)? {

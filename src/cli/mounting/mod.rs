@@ -1,0 +1,8 @@
+//! Commands that make, end and change mounts.
+
+pub(super) mod config;
+pub(super) mod list;
+pub(super) mod mount;
+pub(super) mod options;
+pub(super) mod reload;
+pub(super) mod unmount;

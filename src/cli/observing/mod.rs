@@ -1,0 +1,7 @@
+//! Commands that show what mounts do.
+
+pub(super) mod bugreport;
+pub(super) mod doctor;
+pub(super) mod map;
+pub(super) mod status;
+pub(super) mod top;
