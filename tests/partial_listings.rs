@@ -180,6 +180,37 @@ fn page_of_names_is_shown_while_it_is_received() {
 }
 
 #[test]
+fn directory_of_a_library_is_shown_while_it_is_received() {
+    let origin = site();
+    let home = temporary_directory();
+    let file = home.path().join("library.toml");
+    let source =
+        |url: &str, at: &str| format!("[[source]]\nurl = \"{url}\"\nat = \"{at}\"\nexclude = [\"name-00000?\"]\n");
+    // One directory is below a place, the other is the place itself.
+    let text = source(&origin.url("/"), "all") + &source(&origin.url("/big/"), "one");
+    fs::write(&file, text).expect("to write");
+    let mount = Mount::of(file.to_str().expect("text")).with("--attr-ttl", "1h").start();
+    for path in ["all/big", "one"] {
+        let gate = Gate::new();
+        // The library has found out what its sources are when they are listed.
+        let names: Vec<_> = fs::read_dir(mount.path("all")).expect("a directory").collect();
+        assert_eq!(names.len(), 1);
+        let held = origin.on("/big/").fault(Fault::HoldAfter(BEGINNING, gate.clone()));
+        let mut entries = fs::read_dir(mount.path(path)).expect("to open the directory");
+        let mut read = Vec::from_iter(std::iter::from_fn(|| next(&mut entries)).take(FIRST));
+        assert_eq!(read.len(), FIRST, "{path}");
+        gate.open();
+        held.lift();
+        read.extend(std::iter::from_fn(|| next(&mut entries)));
+        let read = whole_of(NAMES - 10, read.into_iter());
+        assert!(
+            read.iter()
+                .all(|(name, ..)| !name.to_string_lossy().starts_with("name-00000"))
+        );
+    }
+}
+
+#[test]
 fn interrupted_program_leaves_the_listing_to_others() {
     let origin = site();
     let mount = Mount::of(&origin.url("/")).with("--attr-ttl", "1h").start();

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::member::Layer;
+use super::member::{How, Layer};
 use super::overlay::merge;
 use super::plan::Plan;
 use super::{Shared, address, unavailable};
@@ -29,12 +29,13 @@ const RETRIES: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Shared {
-    /// The names in the directory at this path of the library. `None` if they are still those with the validator `unless`.
+    /// The names in the directory at this path of the library. `None` if they are still those with the validator
+    /// `how.unless`. Names are passed on early where one source has them all: merged ones are certain at the end.
     pub(super) async fn list_place(
         self: &Arc<Self>,
         plan: &Arc<Plan>,
         path: &str,
-        unless: &Validator,
+        how: How<'_>,
     ) -> Result<Option<Listing>, SourceError> {
         let layers = self.layers(plan, path).await?;
         let has_places = plan.places_in(path).next().is_some();
@@ -43,10 +44,10 @@ impl Shared {
         if is_alone {
             let has_known = self.is_listed(&layers[0].key()) || self.known.last_known(&url).is_some();
             // Directories in it have one layer, too.
-            return self.ask(&layers[0], has_known, unless).await;
+            return self.ask(&layers[0], has_known, how).await;
         }
         // Each layer is asked by its own validator, which is stored with its own listing.
-        let is_conditional = *unless != Validator::None;
+        let is_conditional = *how.unless != Validator::None;
         let mut asking = Vec::new();
         for layer in layers {
             let shared = Arc::clone(self);
@@ -59,9 +60,11 @@ impl Shared {
                     .as_ref()
                     .filter(|_| is_conditional)
                     .map(|known| known.validator.clone());
-                let answer = shared
-                    .ask(&layer, is_listed || known.is_some(), &of_known.unwrap_or_default())
-                    .await;
+                let how = How {
+                    unless: &of_known.unwrap_or_default(),
+                    ..How::WHOLE
+                };
+                let answer = shared.ask(&layer, is_listed || known.is_some(), how).await;
                 (layer, key, known, answer)
             }));
         }
@@ -101,7 +104,7 @@ impl Shared {
             // The names that stand in for it may be older.
             merged.listing.validator = Validator::None;
         }
-        if is_conditional && merged.listing.validator == *unless {
+        if is_conditional && merged.listing.validator == *how.unless {
             return Ok(None);
         }
         self.unstored.lock().insert(url, new);
@@ -127,7 +130,7 @@ impl Shared {
                     Some(known) => known,
                     // The listing of the directory above is an earlier mount's.
                     None => {
-                        let listed = self.list_place(plan, above, &Validator::None).await;
+                        let listed = self.list_place(plan, above, How::WHOLE).await;
                         // Nothing asks for them: the directory above is listed again when a program looks there.
                         self.unstored.lock().remove(&plan.url(above));
                         let found = self.merged.lock().get(path).cloned();
@@ -152,24 +155,29 @@ impl Shared {
         self.listed.lock().contains(key)
     }
 
-    /// The names in one directory of one source; `None` if they are still those with the validator `unless`. `has_known`:
-    /// earlier ones are known.
+    /// The names in one directory of one source; `None` if they are still those with the validator `how.unless`.
+    /// `has_known`: earlier ones are known.
     pub(super) async fn ask(
         self: &Arc<Self>,
         layer: &Layer,
         has_known: bool,
-        unless: &Validator,
+        how: How<'_>,
     ) -> Result<Option<Listing>, SourceError> {
         let Some(origin) = Origin::of(layer.url()) else {
             let directory = layer.directory.as_ref();
-            let listing = layer.member.list_if_changed(&self.client, directory, unless).await?;
+            let listing = layer.member.list(&self.client, directory, how).await?;
             self.listed.lock().insert(layer.key());
             return Ok(listing);
         };
         let (shared, asked, server) = (Arc::clone(self), layer.clone(), origin.clone());
-        let unless = unless.clone();
+        let (unless, names) = (how.unless.clone(), how.names.cloned());
         let ask = async move {
-            match timeout(shared.patience, shared.ask_server(&asked, &server, &unless)).await {
+            let how = How {
+                unless: &unless,
+                there: None,
+                names: names.as_ref(),
+            };
+            match timeout(shared.patience, shared.ask_server(&asked, &server, how)).await {
                 Ok(Ok(listing)) => {
                     shared.listed.lock().insert(asked.key());
                     Ok(listing)
@@ -186,12 +194,7 @@ impl Shared {
     }
 
     /// Asks the server of a source, or its mirrors while that can't be asked.
-    async fn ask_server(
-        &self,
-        layer: &Layer,
-        origin: &Origin,
-        unless: &Validator,
-    ) -> Result<Option<Listing>, SourceError> {
+    async fn ask_server(&self, layer: &Layer, origin: &Origin, how: How<'_>) -> Result<Option<Listing>, SourceError> {
         let (client, member) = (&self.client, &layer.member);
         let mut tries = 0;
         let error = loop {
@@ -203,7 +206,7 @@ impl Shared {
             };
             let slots = client.name_slots(origin);
             let slot = slots.slot().await;
-            let answer = member.list_if_changed(client, layer.directory.as_ref(), unless).await;
+            let answer = member.list(client, layer.directory.as_ref(), how).await;
             let failed = answer.as_ref().err().and_then(SourceError::http);
             // The failure may be that of the server to which this one redirects.
             let failed = failed.filter(|error| error.url.origin().as_ref() == Some(origin));
@@ -225,10 +228,15 @@ impl Shared {
         let may_be_elsewhere = error.http().is_none_or(|error| error.kind.may_be_had_elsewhere());
         if error.is_temporary() && may_be_elsewhere {
             for there in client.mirrors().not_left_out(&client.mirrors().of(layer.url())) {
-                match member.list(client, layer.directory.as_ref(), Some(&there)).await {
+                let how = How {
+                    unless: &Validator::None,
+                    there: Some(&there),
+                    ..how
+                };
+                match member.list(client, layer.directory.as_ref(), how).await {
                     Ok(listing) => {
                         log::warn!(event = events::MIRROR_USED; "{error}; using {} instead", redact(&there));
-                        return Ok(Some(listing));
+                        return Ok(listing);
                     }
                     Err(error) => client.mirrors().leave_out(&there, error.reason()),
                 }

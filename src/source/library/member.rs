@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::early_names::DressedNames;
 use super::filter::{Filter, Newer};
 use super::{MemberConfig, address, directory_url};
 use crate::http::Validator;
@@ -14,8 +15,8 @@ use crate::http::{Origin, redact, tag};
 use crate::origin::{Client, DownOrigin, Metadata};
 use crate::source::registry::Opened;
 use crate::source::{
-    Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, Source, SourceError, SourceErrorKind,
-    SourceSpec, Sources,
+    Entries, Entry, EntryKind, Found, ListedSize, ListedTime, Listing, Name, NameSink, Source, SourceError,
+    SourceErrorKind, SourceSpec, Sources,
 };
 use crate::util::events;
 
@@ -81,6 +82,26 @@ pub(crate) struct MemberStatus {
     pub kind: Option<&'static str>,
     /// Whether it can be asked.
     pub state: MemberState,
+}
+
+/// How a listing is requested.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    /// The validator of the listing that is known.
+    pub(super) unless: &'a Validator,
+    /// The directory's URL on a mirror, if that is asked.
+    pub(super) there: Option<&'a Url>,
+    /// Where names go before the listing is complete.
+    pub(super) names: Option<&'a Arc<dyn NameSink>>,
+}
+
+impl How<'_> {
+    /// The whole listing, from the source itself.
+    pub(super) const WHOLE: How<'static> = How {
+        unless: &Validator::None,
+        there: None,
+        names: None,
+    };
 }
 
 /// One directory of one source, which a directory of the library shows, maybe together with others.
@@ -170,45 +191,32 @@ impl Member {
         self.state.lock().opened.as_ref().map(|known| Arc::clone(&known.source))
     }
 
-    /// Requests the names in one of its directories; in its root without a URL. `there` is the directory's URL on a mirror.
-    /// The listing has only the names that the filter keeps, and the URLs of its directories have the source's tag.
+    /// Requests the names in one of its directories; in its root without a URL. `None` if they are still those with the
+    /// validator `how.unless`. The listing has only the names that the filter keeps, and the URLs of its directories have the
+    /// source's tag.
     pub(super) async fn list(
-        &self,
+        self: &Arc<Self>,
         client: &Client,
         directory: Option<&Url>,
-        there: Option<&Url>,
-    ) -> Result<Listing, SourceError> {
-        let listing = self.list_unnoted(client, directory, there, &Validator::None).await;
-        self.note(listing.as_ref().err(), directory.is_none());
-        let unchanged = || SourceError::not_a_listing(directory.unwrap_or_else(|| self.url()), "it was not sent");
-        listing.and_then(|listing| listing.ok_or_else(unchanged))
-    }
-
-    /// [`Self::list`], unless the server says that the listing is still the one with the validator `known`: then `None`.
-    pub(super) async fn list_if_changed(
-        &self,
-        client: &Client,
-        directory: Option<&Url>,
-        known: &Validator,
+        how: How<'_>,
     ) -> Result<Option<Listing>, SourceError> {
-        let listing = self.list_unnoted(client, directory, None, &self.server_s(known)).await;
+        let listing = self.list_unnoted(client, directory, how).await;
         self.note(listing.as_ref().err(), directory.is_none());
         listing
     }
 
     async fn list_unnoted(
-        &self,
+        self: &Arc<Self>,
         client: &Client,
         directory: Option<&Url>,
-        there: Option<&Url>,
-        unless: &Validator,
+        how: How<'_>,
     ) -> Result<Option<Listing>, SourceError> {
         let known = self.state.lock().opened.clone();
         let known = match known {
             Some(known) => known,
             // Any kind of source is found by its root.
             None => {
-                let (known, listing) = self.open(client, there.filter(|_| directory.is_none())).await?;
+                let (known, listing) = self.open(client, how.there.filter(|_| directory.is_none())).await?;
                 self.state.lock().opened = Some(known.clone());
                 if directory.is_none() || directory == known.root.as_ref() {
                     return Ok(Some(self.dressed(known.root.as_ref(), known.root.as_ref(), listing)));
@@ -216,18 +224,27 @@ impl Member {
                 known
             }
         };
-        let Some(asked) = directory.or(known.root.as_ref()) else {
+        let root = known.root.as_ref();
+        let Some(asked) = directory.or(root) else {
             // It may have become a directory.
-            let (known, listing) = self.open(client, there).await?;
+            let (known, listing) = self.open(client, how.there).await?;
             let root = known.root.clone();
             self.state.lock().opened = Some(known);
             return Ok(Some(self.dressed(root.as_ref(), root.as_ref(), listing)));
         };
-        let listing = match there {
-            None if *unless != Validator::None => known.source.list_if_changed(asked, unless).await?,
-            there => Some(known.source.list(asked, there.unwrap_or(asked)).await?),
+        let unless = self.server_s(how.unless);
+        let there = how.there.unwrap_or(asked);
+        let listing = match how.names {
+            _ if how.there.is_none() && unless != Validator::None => {
+                known.source.list_if_changed(asked, &unless).await?
+            }
+            Some(names) => {
+                let names = DressedNames::on_the_way_to(names, self, asked, root);
+                Some(known.source.list_early(asked, there, &names).await?)
+            }
+            None => Some(known.source.list(asked, there).await?),
         };
-        Ok(listing.map(|listing| self.dressed(Some(asked), known.root.as_ref(), listing)))
+        Ok(listing.map(|listing| self.dressed(Some(asked), root, listing)))
     }
 
     /// Finds out what the source is. A single file becomes a listing of one name.
@@ -263,9 +280,14 @@ impl Member {
 
     /// The listing as the library shows it.
     fn dressed(&self, directory: Option<&Url>, root: Option<&Url>, mut listing: Listing) -> Listing {
-        self.filter.apply(&mut listing.entries, directory, root);
+        self.dress(&mut listing.entries, directory, root);
         listing.validator = self.own(&listing.validator);
-        let entries = &mut listing.entries;
+        listing
+    }
+
+    /// Removes the names that the library does not show, and tags the directories.
+    pub(super) fn dress(&self, entries: &mut Entries, directory: Option<&Url>, root: Option<&Url>) {
+        self.filter.apply(entries, directory, root);
         for at in 0..entries.len() {
             if !entries.is_directory(at) {
                 continue;
@@ -275,7 +297,6 @@ impl Member {
                 let _ = entries.replace(at, EntryKind::Directory, &url);
             }
         }
-        listing
     }
 
     /// The validator of a listing as the library shows it. The server's says nothing of the filter, which the user may change.

@@ -15,6 +15,7 @@
 
 mod address;
 mod asking;
+mod early_names;
 pub(crate) mod filter;
 mod member;
 mod overlay;
@@ -30,13 +31,13 @@ use parking_lot::{Mutex, RwLock};
 use url::Url;
 
 use super::{
-    Asked, BoxFuture, Found, ListedSize, Listing, NameKind, Source, SourceConfig, SourceError, SourceErrorKind,
-    SourceSpec,
+    Asked, BoxFuture, Found, ListedSize, Listing, NameKind, NameSink, Source, SourceConfig, SourceError,
+    SourceErrorKind, SourceSpec,
 };
 use crate::http::{HttpConfig, SiteConfig, Validator, tag};
 use crate::origin::{Client, Metadata, as_directory};
 use filter::FilterConfig;
-use member::{Layer, Member};
+use member::{How, Layer, Member};
 pub(crate) use member::{MemberState, MemberStatus};
 pub(crate) use plan::Change;
 use plan::Plan;
@@ -160,7 +161,7 @@ impl Library {
         let mut asking = tokio::task::JoinSet::new();
         for member in &plan.members {
             let (shared, layer) = (Arc::clone(&self.shared), member.root());
-            asking.spawn(async move { drop(shared.ask(&layer, false, &Validator::None).await) });
+            asking.spawn(async move { drop(shared.ask(&layer, false, How::WHOLE).await) });
         }
         asking.join_all().await;
     }
@@ -178,27 +179,31 @@ impl Library {
         }
     }
 
-    async fn list_any(&self, directory: &Url, there: &Url) -> Result<Listing, SourceError> {
+    async fn list_any(&self, directory: &Url, how: How<'_>) -> Result<Option<Listing>, SourceError> {
         let plan = self.plan();
         if let Some(path) = plan.path_of(directory) {
-            let listing = self.shared.list_place(&plan, &path, &Validator::None).await?;
-            return listing.ok_or_else(|| SourceError::not_a_listing(directory, "it was not sent"));
+            // A place has no mirror of its own: its sources' mirrors are asked.
+            return self.shared.list_place(&plan, &path, How { there: None, ..how }).await;
         }
         let gone = || SourceError::not_found(directory);
         let (member, own) = self.member_of(directory).ok_or_else(gone)?;
-        let there = if there == directory { None } else { Some(there) };
-        member.list(&self.shared.client, Some(&own), there).await
+        member.list(&self.shared.client, Some(&own), how).await
     }
 
-    /// [`Self::list_any`], unless the sources say that their listings are unchanged.
-    async fn list_any_if_changed(&self, directory: &Url, known: &Validator) -> Result<Option<Listing>, SourceError> {
-        let plan = self.plan();
-        if let Some(path) = plan.path_of(directory) {
-            return self.shared.list_place(&plan, &path, known).await;
-        }
-        let gone = || SourceError::not_found(directory);
-        let (member, own) = self.member_of(directory).ok_or_else(gone)?;
-        member.list_if_changed(&self.shared.client, Some(&own), known).await
+    /// [`Self::list_any`], whatever is known.
+    async fn list_anew(
+        &self,
+        directory: &Url,
+        there: &Url,
+        names: Option<&Arc<dyn NameSink>>,
+    ) -> Result<Listing, SourceError> {
+        let how = How {
+            there: (there != directory).then_some(there),
+            names,
+            ..How::WHOLE
+        };
+        let listing = self.list_any(directory, how).await?;
+        listing.ok_or_else(|| SourceError::not_a_listing(directory, "it was not sent"))
     }
 }
 
@@ -212,7 +217,16 @@ impl Source for Library {
     }
 
     fn list<'a>(&'a self, directory: &'a Url, there: &'a Url) -> BoxFuture<'a, Result<Listing, SourceError>> {
-        Box::pin(self.list_any(directory, there))
+        Box::pin(self.list_anew(directory, there, None))
+    }
+
+    fn list_early<'a>(
+        &'a self,
+        directory: &'a Url,
+        there: &'a Url,
+        names: &'a Arc<dyn NameSink>,
+    ) -> BoxFuture<'a, Result<Listing, SourceError>> {
+        Box::pin(self.list_anew(directory, there, Some(names)))
     }
 
     fn list_if_changed<'a>(
@@ -220,7 +234,11 @@ impl Source for Library {
         directory: &'a Url,
         known: &'a Validator,
     ) -> BoxFuture<'a, Result<Option<Listing>, SourceError>> {
-        Box::pin(self.list_any_if_changed(directory, known))
+        let how = How {
+            unless: known,
+            ..How::WHOLE
+        };
+        Box::pin(self.list_any(directory, how))
     }
 
     fn list_now(&self, directory: &Url) -> Option<Result<Listing, SourceError>> {

@@ -15,7 +15,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::snapshot::{Child, Snapshot};
+use crate::util::memory;
 use crate::vfs::error::TreeError;
+
+/// Number of names from which on a listing's memory is given back to the system when its readers are done.
+const LARGE: usize = 100_000;
 
 /// A listing that is being received.
 pub(crate) struct PartialListing<N> {
@@ -208,6 +212,16 @@ impl<N: Child> PartialListing<N> {
     }
 }
 
+impl<N> Drop for PartialListing<N> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.len >= LARGE {
+            state.batches = Vec::new();
+            memory::return_freed();
+        }
+    }
+}
+
 /// The listing that a directory receives now, if any.
 pub(in crate::vfs) struct Incoming<N> {
     /// Locked for a look-up or a change.
@@ -286,7 +300,9 @@ impl<N: Child> Receiving<'_, N> {
 impl<N: Child> Drop for Receiving<'_, N> {
     fn drop(&mut self) {
         self.listing.end(End::Failed(TreeError::NotAsked));
-        *self.incoming.current.lock() = None;
+        // It may be the last one who holds the listing, whose memory is freed outside of the lock.
+        let listing = self.incoming.current.lock().take();
+        drop(listing);
     }
 }
 
