@@ -6,6 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -104,6 +105,50 @@ fn totals_are_those_of_the_origins_log() {
     for name in ["hit_reads", "hit_bytes", "miss_reads", "miss_bytes", "used_bytes"] {
         assert_eq!(closed[name], totals[name], "{name}");
     }
+}
+
+/// Number of the reads that waited, over all causes.
+fn waited(reads: &Value) -> u64 {
+    let waited = reads["waited"].as_object().expect("an object");
+    waited.values().filter_map(|cause| cause["count"].as_u64()).sum()
+}
+
+#[test]
+fn reads_are_counted_by_cause_and_misses_by_reason() {
+    let origin = origin_with(&[("/data", 8 * MIB)]);
+    let mount = Mount::start_of(&origin.url("/"));
+    let file = open_direct(&mount.path("data"));
+    let read = |offset: u64| drop(read_direct(&file, offset, 4096).expect("to read"));
+    let missed = |reason: &str| status_of(&mount)["reads"]["misses"][reason].as_u64().expect("a number");
+    read(5 * MIB);
+    assert_eq!(missed("not_cached"), 1);
+    run(&mut fetchfs_with(&["evict"], &[mount.path("data")])).succeeded();
+    read(5 * MIB);
+    assert_eq!(missed("evicted"), 1);
+    let gate = Gate::new();
+    origin.on("/data").data().fault(Fault::HoldAfter(1000, gate.clone()));
+    thread::scope(|scope| {
+        // Both wait for the same chunk.
+        scope.spawn(|| read(2 * MIB));
+        gate.wait_for_arrivals(1);
+        scope.spawn(|| read(2 * MIB + 8192));
+        wait_until("both wait", || {
+            status_of(&mount)["waiting"]["reads"] == serde_json::json!({ "transferring": 2 })
+        });
+        gate.open();
+    });
+    assert_eq!((missed("not_cached"), missed("in_flight")), (2, 1));
+    read(2 * MIB);
+    let status = status_of(&mount);
+    let (reads, totals) = (&status["reads"], &status["totals"]);
+    assert_eq!(reads["cached"]["count"], totals["hit_reads"]);
+    assert_eq!(waited(reads), totals["miss_reads"]);
+    let buckets = reads["cached"]["buckets"].as_array().expect("a list");
+    assert_eq!(
+        reads["cached"]["count"],
+        buckets.iter().filter_map(Value::as_u64).sum::<u64>()
+    );
+    assert!(waited(reads) >= 4);
 }
 
 #[test]

@@ -11,6 +11,8 @@
 
 mod counter;
 mod failures;
+mod latency;
+mod misses;
 mod phase;
 mod reads;
 mod requests;
@@ -19,7 +21,9 @@ mod unread;
 
 pub(crate) use counter::Gauge;
 pub(crate) use failures::{FailureLog, FailureRecord, Operation};
-pub(crate) use phase::{Phase, PhaseCell};
+pub(crate) use latency::{BOUNDS_US, HistogramTotals};
+pub(crate) use misses::{MissReason, MissStats};
+pub(crate) use phase::{Phase, PhaseCell, PhaseTimes};
 pub(crate) use reads::{ReadCounts, ReadTotals};
 pub(crate) use requests::{RequestCounters, RequestTotals};
 pub(crate) use traffic::CacheCounters;

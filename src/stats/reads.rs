@@ -5,14 +5,17 @@
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::counter::Counter;
+use super::latency::{Histogram, HistogramTotals};
 
 /// The reads through one open handle. Written by its own reads alone.
 #[derive(Debug, Default)]
 pub(crate) struct ReadCounts {
     hit_reads: Counter,
     hit_bytes: Counter,
+    hit_latency: Histogram,
     miss_reads: Counter,
     miss_bytes: Counter,
     failed_reads: Counter,
@@ -29,6 +32,8 @@ pub(crate) struct ReadTotals {
     pub hit_reads: u64,
     /// Their bytes.
     pub hit_bytes: u64,
+    /// How long they took, from the kernel's request to the bytes in its answer.
+    pub hit_latency: HistogramTotals,
     /// Reads that waited for the network and got their bytes.
     pub miss_reads: u64,
     /// Their bytes.
@@ -38,14 +43,18 @@ pub(crate) struct ReadTotals {
 }
 
 impl ReadCounts {
-    /// A read of `bytes` bytes has ended at byte `end` of the file, after a wait or without one.
-    pub(crate) fn note(&self, has_waited: bool, bytes: u64, end: u64) {
-        let (reads, sum) = match has_waited {
-            false => (&self.hit_reads, &self.hit_bytes),
-            true => (&self.miss_reads, &self.miss_bytes),
-        };
-        reads.add(1);
-        sum.add(bytes);
+    /// A read of `bytes` bytes that did not wait has ended at byte `end` of the file, after `time`.
+    pub(crate) fn note_hit(&self, bytes: u64, end: u64, time: Duration) {
+        self.hit_reads.add(1);
+        self.hit_bytes.add(bytes);
+        self.hit_latency.note(time);
+        self.position.store(end, Ordering::Relaxed);
+    }
+
+    /// A read of `bytes` bytes that has waited has ended at byte `end` of the file.
+    pub(crate) fn note_miss(&self, bytes: u64, end: u64) {
+        self.miss_reads.add(1);
+        self.miss_bytes.add(bytes);
         self.position.store(end, Ordering::Relaxed);
     }
 
@@ -74,6 +83,7 @@ impl ReadCounts {
         ReadTotals {
             hit_reads: self.hit_reads.get(),
             hit_bytes: self.hit_bytes.get(),
+            hit_latency: self.hit_latency.totals(),
             miss_reads: self.miss_reads.get(),
             miss_bytes: self.miss_bytes.get(),
             failed_reads: self.failed_reads.get(),
@@ -85,6 +95,7 @@ impl AddAssign for ReadTotals {
     fn add_assign(&mut self, more: ReadTotals) {
         self.hit_reads += more.hit_reads;
         self.hit_bytes += more.hit_bytes;
+        self.hit_latency += more.hit_latency;
         self.miss_reads += more.miss_reads;
         self.miss_bytes += more.miss_bytes;
         self.failed_reads += more.failed_reads;

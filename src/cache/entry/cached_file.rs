@@ -136,6 +136,11 @@ impl CachedFile {
         CachedFile::new(key, chunk, size, presence, Unverified::default(), recency, data)
     }
 
+    /// Returns true if the cache has lost this chunk: its bytes could not be read back, or were wrong.
+    pub fn has_lost(&self, chunk: u64) -> bool {
+        self.state.lock().lost.contains(&chunk)
+    }
+
     /// Adds chunks that are recorded, also by other processes.
     pub fn learn(&self, recorded: impl FnOnce() -> Vec<u64>) {
         // Read under the lock: an evicted chunk is recorded until just before its bytes are freed,

@@ -22,6 +22,7 @@
 //! cleared. So bytes read between two equal stamps are the file's; otherwise the read begins again.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The set of present chunks.
@@ -32,6 +33,8 @@ pub struct ChunkBitmap {
     /// For each word, the number of its evicted chunks. **Incremented after the bit is cleared, and
     /// before the bytes are punched.**
     gone: Box<[AtomicU64]>,
+    /// The chunks that were removed and not inserted since, allocated with the first of them. Bits as in `words`.
+    removed: OnceLock<Box<[AtomicU64]>>,
     /// Number of chunks of the file.
     chunks: u64,
     /// Number of set bits. Follows the bits; exact once all changes have returned.
@@ -42,13 +45,18 @@ pub struct ChunkBitmap {
 
 const BITS: u64 = u64::BITS as u64;
 
+/// A bit for each of so many chunks.
+fn zeros(chunks: u64) -> Box<[AtomicU64]> {
+    (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect()
+}
+
 impl ChunkBitmap {
     /// An empty set for a file of `chunks` chunks.
     pub fn new(chunks: u64) -> ChunkBitmap {
-        let zeros = || (0..chunks.div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
         ChunkBitmap {
-            words: zeros(),
-            gone: zeros(),
+            words: zeros(chunks),
+            gone: zeros(chunks),
+            removed: OnceLock::new(),
             chunks,
             present: AtomicU64::new(0),
             losses: AtomicU64::new(0),
@@ -65,6 +73,9 @@ impl ChunkBitmap {
         let added = self.word(chunk / BITS).fetch_or(bit, Ordering::Release) & bit == 0;
         if added {
             self.present.fetch_add(1, Ordering::Release);
+            if let Some(words) = self.removed.get() {
+                words[(chunk / BITS) as usize].fetch_and(!bit, Ordering::Relaxed);
+            }
         }
         added
     }
@@ -80,10 +91,18 @@ impl ChunkBitmap {
         let removed = self.word(chunk / BITS).fetch_and(!bit, Ordering::AcqRel) & bit != 0;
         if removed {
             self.present.fetch_sub(1, Ordering::AcqRel);
+            let words = self.removed.get_or_init(|| zeros(self.chunks));
+            words[(chunk / BITS) as usize].fetch_or(bit, Ordering::Relaxed);
         }
         self.losses.fetch_add(1, Ordering::AcqRel);
         self.count_gone(chunk);
         removed
+    }
+
+    /// Returns true if this chunk was present, was removed, and was not inserted since.
+    pub fn was_removed(&self, chunk: u64) -> bool {
+        let words = self.removed.get().filter(|_| chunk < self.chunks);
+        words.is_some_and(|words| words[(chunk / BITS) as usize].load(Ordering::Relaxed) >> (chunk % BITS) & 1 == 1)
     }
 
     /// A number that changes both before and after a chunk is removed. If it is unchanged since the
@@ -314,12 +333,14 @@ mod tests {
         #[test]
         fn it_agrees_with_a_plain_set(chunks in 1u64..300, changes in prop::collection::vec((0u64..300, 0u8..4), 0..300), a in 0u64..310, b in 0u64..310) {
             let set = ChunkBitmap::new(chunks);
-            let mut model = BTreeSet::new();
+            let (mut model, mut removed) = (BTreeSet::new(), BTreeSet::new());
             for (chunk, kind) in changes {
                 if kind == 0 {
-                    prop_assert_eq!(set.remove(chunk), model.remove(&chunk));
+                    prop_assert_eq!(set.remove(chunk), model.contains(&chunk));
+                    removed.extend(model.take(&chunk));
                 } else {
                     prop_assert_eq!(set.insert(chunk), chunk < chunks && model.insert(chunk));
+                    removed.remove(&chunk);
                 }
             }
             let listed: Vec<_> = (0..set.segments()).flat_map(|segment| set.in_segment(segment)).collect();
@@ -328,6 +349,7 @@ mod tests {
             prop_assert_eq!(set.next_missing(&range), range.clone().find(|c| !model.contains(c)));
             prop_assert_eq!(set.next_present(&range), range.clone().find(|c| model.contains(c)));
             prop_assert_eq!(set.len(), model.len() as u64);
+            prop_assert!((0..310).all(|chunk| set.was_removed(chunk) == removed.contains(&chunk)));
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::cache::integrity::pieces::PieceFilter;
-use crate::http::HttpErrorKind;
+use crate::http::{HttpErrorKind, Origin};
 use crate::origin::Permit;
 use crate::stats::Phase;
 use answers::RangeRequests;
@@ -265,6 +265,8 @@ impl Fetch {
             job.manager
                 .report(|scheduler| scheduler.answered(job.order.id, &origin));
         }
+        let server = tier.and_then(|tier| Origin::of(&tier.url));
+        job.control.note_server(server.as_ref().unwrap_or(&origin));
         let sender = tier.map_or(entry.url(), |tier| &tier.url);
         if let Some(settled) = entry.settled() {
             settled.cached_file.check.note_contributor(sender);

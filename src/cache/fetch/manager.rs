@@ -13,6 +13,7 @@
 //! at its deadline if it has one, or when the mount ends.
 
 mod control;
+mod wait_clock;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -24,10 +25,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use control::FetchControl;
+use wait_clock::{Awaited, WaitClock};
+pub(crate) use wait_clock::{WaitReport, Waited};
 
 use super::scheduler::{
     Action, AfterRefusal, EntryActivity, FetchId, FetchOrder, Limits, OriginStatus, Priority, Refusal, Scheduler,
-    WaiterId, WaiterStatus, WindowUpdate,
+    WaiterId, WaiterStatus, WaitsFor, WindowUpdate,
 };
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
@@ -66,8 +69,8 @@ pub trait Fetcher: Send + Sync {
 
 /// Owns the scheduler, its lock, and the waiters of one mount.
 pub struct ChunkManager {
-    /// Guards all decisions, for microseconds each. No other lock is taken and no I/O is done under
-    /// it. A read of present bytes does not take it.
+    /// Guards all decisions, for microseconds each. No I/O is done under it, and no lock is taken but those of reports and
+    /// phases, which are held for moments. A read of present bytes does not take it.
     state: Mutex<State>,
     fetcher: Arc<dyn Fetcher>,
     /// Maximum time that a reader waits.
@@ -78,15 +81,24 @@ pub struct ChunkManager {
 
 struct State {
     scheduler: Scheduler,
-    /// The waiters, their deadlines if they have one, and their callbacks. **The first deadline is the
-    /// earliest**: the numbers grow with time, and all readers have the same timeout.
-    waiting: BTreeMap<WaiterId, (Option<Instant>, OnReady)>,
+    /// The waiters. **The first deadline is the earliest**: the numbers grow with time, and all readers have the same
+    /// timeout.
+    waiting: BTreeMap<WaiterId, Waiting>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
     /// True if [`ChunkManager::watch_waits`] checks again by itself.
     is_watched: bool,
     /// The time of its next check for due work, if there is one.
     next_look: Option<std::time::Instant>,
+}
+
+/// A waiter.
+struct Waiting {
+    /// A blocked reader has one.
+    deadline: Option<Instant>,
+    on_ready: OnReady,
+    /// Of a blocked reader.
+    clock: Option<WaitClock>,
 }
 
 impl ChunkManager {
@@ -116,16 +128,23 @@ impl ChunkManager {
 
     /// Calls `on_ready` once `bytes` are in the data file; until then they are wanted at
     /// `Critical`. May call it before returning. `window_updates` updates the reader's windows in the same
-    /// step, so that one fetch can bring both. Returns the waiter's number, for [`Self::cancel`].
-    pub fn when_ready(
+    /// step, so that one fetch can bring both. `report` is complete when `on_ready` is called. Returns the waiter's number,
+    /// for [`Self::cancel`].
+    pub(crate) fn when_ready(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         window_updates: &[WindowUpdate],
+        report: WaitReport,
         on_ready: OnReady,
     ) -> WaiterId {
         self.change(|state| {
-            let waiter = state.new_waiter(Some(Instant::now() + self.read_timeout), on_ready);
+            report.lock().was_in_flight = state.scheduler.is_in_flight(entry, &bytes);
+            let waiter = state.new_waiter(Waiting {
+                deadline: Some(Instant::now() + self.read_timeout),
+                on_ready,
+                clock: Some(WaitClock::new(report)),
+            });
             let scheduler = &mut state.scheduler;
             scheduler.wait(entry, bytes, Priority::Critical, window_updates, waiter);
             waiter
@@ -154,7 +173,11 @@ impl ChunkManager {
         on_ready: OnReady,
     ) -> WaiterId {
         self.change(|state| {
-            let waiter = state.new_waiter(None, on_ready);
+            let waiter = state.new_waiter(Waiting {
+                deadline: None,
+                on_ready,
+                clock: None,
+            });
             state.scheduler.wait(entry, bytes, priority, &[], waiter);
             waiter
         })
@@ -253,14 +276,11 @@ impl ChunkManager {
             let WaiterStatus {
                 entry,
                 bytes,
-                fetch,
-                rests,
+                waits_for,
             } = state.scheduler.waiter(waiter)?;
-            let control = fetch.and_then(|fetch| state.controls.get(&fetch));
-            let phase = match control {
-                Some(control) => control.phase().get(),
-                None if rests => Phase::BackingOff,
-                None => Phase::Queued,
+            let phase = match state.awaited(waits_for) {
+                Awaited::Phase(phase) => phase,
+                Awaited::Fetch(control) => control.phase().get(),
             };
             Some(WaitingRead {
                 entry,
@@ -352,7 +372,11 @@ impl ChunkManager {
             for action in state.scheduler.take_actions() {
                 match action {
                     Action::Wake(waiter, result) => {
-                        wakes.extend(state.waiting.remove(&waiter).map(|(_, on_ready)| (on_ready, result)));
+                        let waiting = state.waiting.remove(&waiter);
+                        wakes.extend(waiting.map(|waiting| {
+                            waiting.clock.into_iter().for_each(WaitClock::end);
+                            (waiting.on_ready, result)
+                        }));
                     }
                     Action::Start(order) => {
                         let control = Arc::new(FetchControl::new(order.bytes.end));
@@ -367,6 +391,7 @@ impl ChunkManager {
                     }
                 }
             }
+            state.turn_clocks();
             let due = state.scheduler.next_due();
             let is_sooner = due.is_some_and(|due| state.next_look.is_none_or(|next| due < next));
             if is_sooner || (!state.is_watched && !state.scheduler.is_idle()) {
@@ -388,17 +413,40 @@ impl ChunkManager {
 }
 
 impl State {
-    fn new_waiter(&mut self, deadline: Option<Instant>, on_ready: OnReady) -> WaiterId {
+    fn new_waiter(&mut self, waiting: Waiting) -> WaiterId {
         let waiter = WaiterId(self.next_waiter);
         self.next_waiter += 1;
-        self.waiting.insert(waiter, (deadline, on_ready));
+        self.waiting.insert(waiter, waiting);
         waiter
     }
 
     /// The waiters with a deadline, the earliest first.
     fn deadlines(&self) -> impl Iterator<Item = (WaiterId, Instant)> {
         let waiting = self.waiting.iter();
-        waiting.filter_map(|(&waiter, &(deadline, _))| Some((waiter, deadline?)))
+        waiting.filter_map(|(&waiter, waiting)| Some((waiter, waiting.deadline?)))
+    }
+
+    /// What a reader waits for, with the control of its fetch.
+    fn awaited(&self, waits_for: WaitsFor) -> Awaited {
+        match waits_for {
+            WaitsFor::Rest => Awaited::Phase(Phase::BackingOff),
+            WaitsFor::Slot => Awaited::Phase(Phase::Queued),
+            WaitsFor::Fetch(fetch) => match self.controls.get(&fetch) {
+                Some(control) => Awaited::Fetch(Arc::clone(control)),
+                None => Awaited::Phase(Phase::Queued),
+            },
+        }
+    }
+
+    /// The clocks of readers that wait for something else than before turn to that.
+    fn turn_clocks(&mut self) {
+        for (waiter, waits_for) in self.scheduler.take_changed_waits() {
+            let awaited = self.awaited(waits_for);
+            let clock = self.waiting.get_mut(&waiter).and_then(|waiting| waiting.clock.as_mut());
+            if let Some(clock) = clock {
+                clock.turn_to(awaited);
+            }
+        }
     }
 
     fn end_late_waits(&mut self, read_timeout: Duration) {

@@ -67,7 +67,7 @@ use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;
 use crate::http::{HttpErrorKind, Origin};
-pub use action::{Action, FetchId, FetchOrder, Priority, WaiterId};
+pub use action::{Action, FetchId, FetchOrder, Priority, WaiterId, WaitsFor};
 use dispatch::Dispatcher;
 use entry_queue::{EntryQueue, Waiter};
 use fetch_table::FetchTable;
@@ -133,6 +133,18 @@ impl Scheduler {
         std::mem::take(&mut self.table.actions)
     }
 
+    /// The blocked readers that wait for something else than at the last call, and what for, in the order of the changes.
+    pub fn take_changed_waits(&mut self) -> Vec<(WaiterId, WaitsFor)> {
+        std::mem::take(&mut self.table.changed_waits)
+    }
+
+    /// Returns true if a fetch in flight brings the first missing one of these bytes.
+    pub fn is_in_flight(&self, entry: &CacheEntry, bytes: &Range<u64>) -> bool {
+        let first = entry.next_missing(&entry.chunks_of(bytes));
+        let queue = self.table.queues.get(entry.id).zip(first);
+        queue.is_some_and(|(queue, first)| queue.fetches.iter().any(|fetch| fetch.chunks.contains(&first)))
+    }
+
     /// Wants chunks at a priority. Present chunks are skipped; chunks wanted or in flight already
     /// are promoted if this priority is more urgent.
     pub fn request(&mut self, entry: &Arc<CacheEntry>, chunks: Range<u64>, priority: Priority) {
@@ -163,7 +175,13 @@ impl Scheduler {
             self.table.actions.push(Action::Wake(id, error));
             return;
         }
-        self.table.add_waiter(entry, Waiter { id, bytes, priority });
+        let waiter = Waiter {
+            id,
+            bytes,
+            priority,
+            waits_for: None,
+        };
+        self.table.add_waiter(entry, waiter);
         self.table.update_windows(entry, window_updates);
         self.look_after(entry.id);
     }
@@ -446,6 +464,7 @@ impl Scheduler {
             self.table.look_after_waiters(id);
         }
         self.dispatcher.dispatch_for(&mut self.table, id);
+        self.table.note_waits(id);
         self.table.queues.forget_if_idle(id);
         debug_assert!(self.table.looks_after_all(id), "a waiter of {id:?} was lost");
     }

@@ -2,6 +2,7 @@
 //!
 //! [`read_at`] is the one read path: a hit or a wait; [`reader`] has its parts. [`open_readers`] lists what a mount has open. [`sequential`] reads files whose size is unknown.
 
+mod miss;
 pub(super) mod open_readers;
 pub(super) mod read_at;
 pub(super) mod reader;

@@ -10,13 +10,14 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::cache::entry::cache_entry::CacheEntry;
-use crate::stats::{ReadCounts, ReadTotals};
+use crate::stats::{MissStats, ReadCounts, ReadTotals};
 
 /// The open files of one mount.
 #[derive(Debug, Default)]
 pub(crate) struct OpenReaders {
     /// Locked by open, close and status. **No other lock is taken under it.**
     state: Mutex<State>,
+    misses: Arc<MissStats>,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +36,8 @@ pub(crate) struct OpenReader {
     pub entry: Weak<CacheEntry>,
     /// The reads through it.
     pub counts: ReadCounts,
+    /// The misses of its mount.
+    pub misses: Arc<MissStats>,
     /// Whether the kernel reads it by itself, unseen.
     is_passthrough: AtomicBool,
 }
@@ -82,6 +85,7 @@ impl OpenReaders {
             ino,
             entry: Arc::downgrade(entry),
             counts: ReadCounts::default(),
+            misses: Arc::clone(&self.misses),
             is_passthrough: AtomicBool::new(false),
         });
         let mut state = self.state.lock();
@@ -98,6 +102,11 @@ impl OpenReaders {
     /// The open files, in the order in which they were opened.
     pub(crate) fn open(&self) -> Vec<Arc<OpenReader>> {
         self.state.lock().open.values().map(Arc::clone).collect()
+    }
+
+    /// The reads that had to wait.
+    pub(crate) fn misses(&self) -> &MissStats {
+        &self.misses
     }
 
     /// All reads since the mount began, also through files that are closed by now.

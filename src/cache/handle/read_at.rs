@@ -7,9 +7,11 @@
 //! If the cache can't hold the bytes, or not give them back, the read is a **bypass**: the same, in the memory store.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
+use super::miss::Miss;
 use super::reader::{Filled, Look, Missing, Reader, Span};
 use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::OnReady;
@@ -34,8 +36,10 @@ pub(crate) struct ReadAt {
     tries: u32,
     /// The cache can't hold its bytes, or not give them back: they are read past it.
     is_bypass: bool,
-    /// It was no hit: it has waited for the network.
-    has_waited: bool,
+    /// When it was begun.
+    begun: Instant,
+    /// What it has waited for, if it was no hit.
+    miss: Option<Miss>,
     /// What it has waited for. **Keeps those chunks from eviction** until they are copied.
     found: Option<Span>,
 }
@@ -59,7 +63,8 @@ impl ReadAt {
             len,
             tries: 1,
             is_bypass: false,
-            has_waited: false,
+            begun: Instant::now(),
+            miss: None,
             found: None,
         }
     }
@@ -83,6 +88,7 @@ impl ReadAt {
         buf: &mut [u8],
         park: impl FnOnce(ReadAt) -> OnReady,
     ) -> Step {
+        self.miss.iter_mut().for_each(Miss::wait_is_over);
         match waited {
             Ok(()) => {}
             Err(error) if error.is_of_the_cache() && !self.is_bypass && self.reader.entry().settled().is_some() => {
@@ -106,7 +112,7 @@ impl ReadAt {
             }
             let len = self.reader.len_of(&span);
             match self.reader.fill(&mut buf[..len], &span) {
-                Ok(Filled::Yes) => return self.done(len),
+                Ok(Filled::Yes { fresh }) => return self.done(len, fresh),
                 Ok(Filled::Gone) => {}
                 Err(ReadError::Lost) if self.tries < TRIES => self.tries += 1,
                 Err(error) => {
@@ -120,10 +126,18 @@ impl ReadAt {
         }
     }
 
-    fn done(&self, len: usize) -> Step {
+    /// `fresh`: bytes that no read has returned since they were fetched.
+    fn done(&self, len: usize, fresh: u64) -> Step {
         if let Some(open) = self.reader.open_file() {
-            let bytes = len as u64;
-            open.counts.note(self.has_waited, bytes, self.offset + bytes);
+            let (bytes, time) = (len as u64, self.begun.elapsed());
+            let end = self.offset + bytes;
+            match &self.miss {
+                None => open.counts.note_hit(bytes, end, time),
+                Some(miss) => {
+                    open.counts.note_miss(bytes, end);
+                    open.misses.note(time, &miss.times(time), miss.reason(fresh > 0));
+                }
+            }
         }
         Step::Done(len)
     }
@@ -147,8 +161,12 @@ impl ReadAt {
             window_updates,
         } = missing;
         let (reader, bytes) = (Arc::clone(&self.reader), span.bytes.clone());
-        (self.found, self.has_waited) = (Some(span), true);
-        Step::Waiting(reader.wait(&entry, bytes, &window_updates, park(self)))
+        let report = match &self.miss {
+            Some(miss) => miss.wait_again(),
+            None => self.miss.insert(Miss::new(&reader, &entry, &bytes)).wait_again(),
+        };
+        self.found = Some(span);
+        Step::Waiting(reader.wait(&entry, bytes, &window_updates, report, park(self)))
     }
 }
 

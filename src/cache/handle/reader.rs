@@ -16,7 +16,7 @@ use crate::cache::entry::cached_file::Used;
 use crate::cache::entry::memory_store::BlockGuard;
 use crate::cache::error::ReadError;
 use crate::cache::facade::Cache;
-use crate::cache::fetch::manager::OnReady;
+use crate::cache::fetch::manager::{OnReady, WaitReport};
 use crate::cache::fetch::readahead::{Conditions, ReadAhead};
 use crate::cache::fetch::scheduler::{StreamId, WaiterId, WindowUpdate};
 
@@ -83,7 +83,10 @@ enum Guard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filled {
     /// They are in the buffer.
-    Yes,
+    Yes {
+        /// Those of them that no read has returned since they were fetched, in bytes of their blocks.
+        fresh: u64,
+    },
     /// They were evicted before they could be read.
     Gone,
 }
@@ -242,6 +245,7 @@ impl Reader {
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
         window_updates: &[WindowUpdate],
+        report: WaitReport,
         on_ready: OnReady,
     ) -> WaiterId {
         let size = self.entry.size();
@@ -254,7 +258,9 @@ impl Reader {
             ask: 0..size,
         }];
         let window_updates = if size <= SMALL_FILE { &whole } else { window_updates };
-        self.cache.manager.when_ready(entry, bytes, window_updates, on_ready)
+        self.cache
+            .manager
+            .when_ready(entry, bytes, window_updates, report, on_ready)
     }
 
     /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called
@@ -293,7 +299,7 @@ impl Reader {
         let Some(settled) = self.entry.settled() else {
             // An empty range of a file whose origin was not asked yet.
             return if buf.is_empty() {
-                Ok(Filled::Yes)
+                Ok(Filled::Yes { fresh: 0 })
             } else {
                 Err(ReadError::Store("no data file yet".into()))
             };
@@ -301,7 +307,8 @@ impl Reader {
         let bytes = self.clip(span);
         if let Guard::Memory(held) = &span.guard {
             let is_here = held.read(buf, bytes.start);
-            return Ok(if is_here { Filled::Yes } else { Filled::Gone });
+            let fresh = buf.len() as u64;
+            return Ok(if is_here { Filled::Yes { fresh } } else { Filled::Gone });
         }
         let chunks = self.entry.chunk.touched(&bytes);
         let was_present = settled.presence.contains_all(&chunks);
@@ -323,10 +330,12 @@ impl Reader {
         };
         // The same check for the written part of an incomplete chunk.
         let is_good = is_good && (was_present || !settled.cached_file.has_lost_a_part(&chunks));
-        if is_good {
-            self.note_used(settled.cached_file.unread.note_read(&bytes));
+        if !is_good {
+            return Ok(Filled::Gone);
         }
-        Ok(if is_good { Filled::Yes } else { Filled::Gone })
+        let fresh = settled.cached_file.unread.note_read(&bytes);
+        self.note_used(fresh);
+        Ok(Filled::Yes { fresh })
     }
 
     /// The reader has gone, or seems to: nothing more is read ahead for it.

@@ -20,7 +20,7 @@ fn when_woken<T: Send + 'static>(
     mount
         .cache
         .manager()
-        .when_ready(reader.entry(), bytes, &[], Box::new(on_ready));
+        .when_ready(reader.entry(), bytes, &[], Default::default(), Box::new(on_ready));
     sees.recv_timeout(Duration::from_secs(60)).expect("to be woken")
 }
 

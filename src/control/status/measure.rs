@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::activity::{MOST_OPEN, MOST_WAITING, seconds};
-use super::{Down, OpenFile, Origin, Process, SeenFailure, Source, Status, Totals, Waiting, WaitingRead};
+use super::{Down, OpenFile, Origin, Process, Reads, SeenFailure, Source, Status, Totals, Waiting, WaitingRead};
 use crate::cache::{OpenReader, OpenReaders};
 use crate::control::context::Control;
 use crate::control::protocol::{OptionShown, Reply, TreePath};
@@ -56,6 +56,7 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
             .map(|left_out| left_out.to_string()),
         fetched_bytes: totals.fetched_bytes,
         totals,
+        reads: Reads::of(&control.readers),
         waiting: waiting(control),
         open_file_count,
         open_files,

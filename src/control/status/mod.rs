@@ -1,16 +1,18 @@
 //! The state of a mount at one moment: what `status`, `top` and metrics show.
 //!
-//! [`measure()`] puts it together; the parts are [`activity`] and [`origin`].
+//! [`measure()`] puts it together; the parts are [`activity`], [`reads`] and [`origin`].
 
 mod activity;
 mod measure;
 mod origin;
+mod reads;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use activity::{OpenFile, Process, SeenFailure, Totals, Waiting, WaitingRead};
 pub(super) use measure::{check, measure};
 pub(crate) use origin::{Down, Origin};
+pub(crate) use reads::Reads;
 
 use crate::source::library::{MemberState, MemberStatus};
 
@@ -66,6 +68,9 @@ pub(crate) struct Status {
     /// What has happened since then.
     #[serde(default)]
     pub totals: Totals,
+    /// How long reads took since then, and why their bytes were not here.
+    #[serde(default)]
+    pub reads: Reads,
     /// What waits now, and for what.
     #[serde(default)]
     pub waiting: Waiting,

@@ -4,6 +4,7 @@
 pub(crate) mod setup;
 mod setup_error;
 mod tls;
+mod tls_sessions;
 pub(crate) mod wire;
 
 pub(crate) use setup_error::SetupError;

@@ -10,6 +10,7 @@ use std::{path::Path, sync::Arc};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::{
+        Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -20,6 +21,7 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 
 use super::setup_error::{SetupError, content, read};
+use super::tls_sessions::Sessions;
 use crate::http::config::TlsConfig;
 use crate::http::tls_failure::Distrust;
 
@@ -55,12 +57,14 @@ impl Tls {
                 let wrong = "and its key are not a certificate and a key in PEM; a key must not be encrypted";
                 let wrong = || content("--client-cert", path, wrong);
                 let (chain, key) = identity(path, config.client_key.as_deref(), wrong)?;
-                Some(builder()?.with_client_auth_cert(chain, key).map_err(|_| wrong())?)
+                Some(noticed(
+                    builder()?.with_client_auth_cert(chain, key).map_err(|_| wrong())?,
+                ))
             }
             None => None,
         };
         Ok(Tls {
-            without_identity: builder()?.with_no_client_auth(),
+            without_identity: noticed(builder()?.with_no_client_auth()),
             with_identity,
         })
     }
@@ -72,6 +76,12 @@ impl Tls {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
     }
+}
+
+/// With sessions of its own, and handshakes that are noticed.
+fn noticed(mut config: ClientConfig) -> ClientConfig {
+    config.resumption = Resumption::store(Arc::new(Sessions::default()));
+    config
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {

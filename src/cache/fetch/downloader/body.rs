@@ -16,6 +16,7 @@ use crate::cache::integrity::pieces::{PieceFilter, WrongPiece};
 use crate::cache::storage::write_buffer::WriteBuffer;
 use crate::http::HttpError;
 use crate::origin::Body;
+use crate::stats::Phase;
 
 /// Streams a body to the data file until it ends, breaks, or is no longer wanted. Whenever no
 /// write is in progress, the position is back in `idle`, also when this future is dropped.
@@ -33,9 +34,15 @@ pub(super) async fn stream(
     let mut receiving = Some(receive(job, body));
     let mut result = Ok(());
     loop {
+        // A body that is not read is not waited for either, but for the disk.
+        let is_receiving = receiving.is_some() && !buffer.is_full();
+        match is_receiving {
+            true => Phase::Transferring.enter_from(Phase::Disk),
+            false => Phase::Disk.enter(),
+        }
         tokio::select! {
             (body, piece) = async { receiving.as_mut().expect("guarded by the condition").await },
-                if receiving.is_some() && !buffer.is_full() =>
+                if is_receiving =>
             {
                 receiving = None;
                 match piece {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::http::Origin;
 use crate::stats::PhaseCell;
 
 /// Shared between the manager and one running fetch.
@@ -16,6 +18,8 @@ pub struct FetchControl {
     changed: Notify,
     /// What the fetch waits for.
     phase: Arc<PhaseCell>,
+    /// The last server that has answered it. Locked for moments.
+    server: Mutex<Option<Origin>>,
 }
 
 impl FetchControl {
@@ -25,6 +29,7 @@ impl FetchControl {
             end: AtomicU64::new(end),
             changed: Notify::new(),
             phase: Arc::default(),
+            server: Mutex::default(),
         }
     }
 
@@ -36,6 +41,16 @@ impl FetchControl {
     /// What the fetch waits for.
     pub(crate) fn phase(&self) -> &Arc<PhaseCell> {
         &self.phase
+    }
+
+    /// The last server that has answered it.
+    pub(crate) fn server(&self) -> Option<Origin> {
+        self.server.lock().clone()
+    }
+
+    /// This server has answered it.
+    pub(crate) fn note_server(&self, server: &Origin) {
+        *self.server.lock() = Some(server.clone());
     }
 
     /// Returns when the fetch must stop at once.

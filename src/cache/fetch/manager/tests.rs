@@ -76,7 +76,13 @@ impl ChunkManager {
         bytes: Range<u64>,
     ) -> Result<(), ReadError> {
         let (done, ready) = std::sync::mpsc::channel();
-        self.when_ready(entry, bytes, &[], Box::new(move |result| done.send(result).unwrap()));
+        self.when_ready(
+            entry,
+            bytes,
+            &[],
+            Default::default(),
+            Box::new(move |result| done.send(result).unwrap()),
+        );
         ready.recv().unwrap()
     }
 }
@@ -119,7 +125,7 @@ fn present_range_is_answered_synchronously() {
     let entry = entry(1);
     entry.settled().unwrap().presence.insert(0);
     let (on_ready, mut call) = callback();
-    manager.when_ready(&entry, 0..C, &[], on_ready);
+    manager.when_ready(&entry, 0..C, &[], Default::default(), on_ready);
     assert!(call.try_recv().unwrap().is_ok());
     assert!(idle.orders.lock().is_empty());
 }
@@ -185,9 +191,9 @@ async fn wait_ends_exactly_at_its_deadline() {
     let (first, first_call) = callback();
     let (second, second_call) = callback();
     let begun = Instant::now();
-    manager.when_ready(&entry, 0..C, &[], first);
+    manager.when_ready(&entry, 0..C, &[], Default::default(), first);
     tokio::time::sleep(LONG / 3).await;
-    manager.when_ready(&entry, C..2 * C, &[], second);
+    manager.when_ready(&entry, C..2 * C, &[], Default::default(), second);
     let result = first_call.await.unwrap();
     assert!(matches!(result, Err(ReadError::DeadlinePassed(LONG))));
     let waited = begun.elapsed();
@@ -209,7 +215,7 @@ async fn deadlines_are_watched_again_after_idle_time() {
     let entry = entry(100);
     for _ in 0..3 {
         let (on_ready, call) = callback();
-        manager.when_ready(&entry, 0..C, &[], on_ready);
+        manager.when_ready(&entry, 0..C, &[], Default::default(), on_ready);
         assert!(call.await.unwrap().is_err());
         tokio::time::sleep(3 * LONG).await;
     }
@@ -223,15 +229,15 @@ async fn panicking_reply_does_not_affect_others() {
     let panics = || -> OnReady { Box::new(|_| panic!("a bug")) };
     // Woken by bytes.
     let (on_ready, call) = callback();
-    manager.when_ready(&entry, 0..C, &[], panics());
-    manager.when_ready(&entry, 0..C, &[], on_ready);
+    manager.when_ready(&entry, 0..C, &[], Default::default(), panics());
+    manager.when_ready(&entry, 0..C, &[], Default::default(), on_ready);
     idle.write(&manager, 0, C);
     assert!(call.await.unwrap().is_ok());
     // And by the deadline, twice.
     for _ in 0..2 {
         let (on_ready, call) = callback();
-        manager.when_ready(&entry, C..2 * C, &[], panics());
-        manager.when_ready(&entry, C..2 * C, &[], on_ready);
+        manager.when_ready(&entry, C..2 * C, &[], Default::default(), panics());
+        manager.when_ready(&entry, C..2 * C, &[], Default::default(), on_ready);
         assert!(call.await.unwrap().is_err());
     }
 }
@@ -241,9 +247,9 @@ fn finished_waits_are_freed() {
     let (_idle, manager) = Idle::manager(LONG);
     let (stuck, quick) = (entry(1), entry(1));
     quick.settled().unwrap().presence.insert(0);
-    manager.when_ready(&stuck, 0..C, &[], Box::new(|_| {}));
+    manager.when_ready(&stuck, 0..C, &[], Default::default(), Box::new(|_| {}));
     for _ in 0..1000 {
-        manager.when_ready(&quick, 0..C, &[], Box::new(|_| {}));
+        manager.when_ready(&quick, 0..C, &[], Default::default(), Box::new(|_| {}));
     }
     assert_eq!(is_waiting(&manager), 1);
 }
@@ -255,7 +261,13 @@ fn closing_wakes_readers_and_stops_fetches() {
     let calls: Vec<_> = (0..10)
         .map(|number| {
             let (on_ready, call) = callback();
-            manager.when_ready(&entry, number * 10 * C..(number * 10 + 1) * C, &[], on_ready);
+            manager.when_ready(
+                &entry,
+                number * 10 * C..(number * 10 + 1) * C,
+                &[],
+                Default::default(),
+                on_ready,
+            );
             call
         })
         .collect();
@@ -284,7 +296,7 @@ async fn patient_wait_outlasts_readers_and_can_be_cancelled() {
     let entry = entry(4);
     let (reader, reader_call) = callback();
     let [(first, mut first_call), (second, second_call), (third, third_call)] = [callback(), callback(), callback()];
-    manager.when_ready(&entry, 0..C, &[], reader);
+    manager.when_ready(&entry, 0..C, &[], Default::default(), reader);
     manager.when_fetched(&entry, 0..u64::MAX, Priority::Medium, first);
     let cancelled = manager.when_fetched(&entry, 0..2 * C, Priority::Low, second);
     assert!(reader_call.await.unwrap().is_err());
@@ -308,7 +320,7 @@ fn a_callback_may_ask_for_more() {
     let entry = entry(100);
     let (again, shared) = (Arc::clone(&manager), Arc::clone(&entry));
     let on_ready = move |_| again.request(&shared, 50 * C..51 * C, Priority::High);
-    manager.when_ready(&entry, 0..C, &[], Box::new(on_ready));
+    manager.when_ready(&entry, 0..C, &[], Default::default(), Box::new(on_ready));
     idle.write(&manager, 0, C);
     assert_eq!(idle.orders.lock()[1].0.bytes, 50 * C..51 * C);
 }
@@ -328,4 +340,39 @@ async fn stopped_fetch_ends_and_shortened_fetch_continues() {
     control.lower_end(0);
     heard.await.unwrap();
     control.stopped().await;
+}
+
+#[test]
+fn report_has_all_of_the_wait_by_its_phases() {
+    let (idle, manager) = Idle::manager(LONG);
+    let entry = entry(100);
+    let (on_ready, mut call) = callback();
+    let report = WaitReport::default();
+    let begun = std::time::Instant::now();
+    manager.when_ready(&entry, 0..C, &[], Arc::clone(&report), on_ready);
+    let control = Arc::clone(&idle.orders.lock()[0].1);
+    control.phase().set(Phase::FirstByte);
+    control.note_server(&entry.origin);
+    thread::sleep(Duration::from_millis(20));
+    control.phase().set(Phase::Transferring);
+    let late = WaitReport::default();
+    manager.when_ready(&entry, 0..C, &[], Arc::clone(&late), Box::new(|_| {}));
+    idle.write(&manager, 0, C);
+    assert!(call.try_recv().unwrap().is_ok());
+    let (waited, all) = (report.lock().clone(), begun.elapsed());
+    assert!(
+        waited.times[Phase::FirstByte] >= Duration::from_millis(20),
+        "{waited:?}"
+    );
+    assert!(waited.times.total() <= all, "{waited:?} in {all:?}");
+    assert_eq!(
+        (waited.was_in_flight, &waited.server),
+        (false, &Some(entry.origin.clone()))
+    );
+    // What was before its own wait does not count.
+    let late = late.lock().clone();
+    assert_eq!(
+        (late.was_in_flight, late.times[Phase::FirstByte]),
+        (true, Duration::ZERO)
+    );
 }

@@ -43,6 +43,17 @@ pub struct FetchOrder {
     pub bytes: Range<u64>,
 }
 
+/// What a blocked reader waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// For a fetch to begin.
+    Slot,
+    /// For the rest of its entry to end, after the server has refused or failed.
+    Rest,
+    /// For this fetch, which brings the first of the bytes that it misses.
+    Fetch(FetchId),
+}
+
 /// What the caller has to do.
 #[derive(Debug)]
 pub enum Action {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rangemap::RangeSet;
 
-use super::action::{Action, FetchId, PRIORITIES, Priority, WaiterId};
+use super::action::{Action, FetchId, PRIORITIES, Priority, WaiterId, WaitsFor};
 use super::origin_state::{OriginNumber, Rank};
 use super::refusals::Refused;
 use super::running_fetch::RunningFetch;
@@ -59,6 +59,8 @@ pub(super) struct Waiter {
     pub(super) bytes: Range<u64>,
     /// `Critical` for a reader that is blocked.
     pub(super) priority: Priority,
+    /// What it was last seen to wait for; `None` before the first look.
+    pub(super) waits_for: Option<WaitsFor>,
 }
 
 impl EntryQueue {
@@ -291,6 +293,34 @@ impl EntryQueue {
             self.entry.next_missing(&shared).is_some()
         };
         self.waiters.iter().filter(misses).map(|waiter| waiter.id).collect()
+    }
+
+    /// What a waiter waits for now.
+    pub(super) fn waits_for(&self, waiter: &Waiter) -> WaitsFor {
+        let chunks = self.entry.chunks_of(&waiter.bytes);
+        let first = self.entry.next_missing(&chunks).unwrap_or(chunks.start);
+        let fetch = self.fetches.iter().find(|fetch| fetch.chunks.contains(&first));
+        match fetch {
+            Some(fetch) => WaitsFor::Fetch(fetch.id),
+            None if self.rests_until.is_some() => WaitsFor::Rest,
+            None => WaitsFor::Slot,
+        }
+    }
+
+    /// The blocked readers that wait for something else than at the last look.
+    pub(super) fn take_changed_waits(&mut self) -> Vec<(WaiterId, WaitsFor)> {
+        let mut changed = Vec::new();
+        for index in 0..self.waiters.len() {
+            if self.waiters[index].priority != Priority::Critical {
+                continue;
+            }
+            let now = self.waits_for(&self.waiters[index]);
+            let waiter = &mut self.waiters[index];
+            if waiter.waits_for.replace(now) != Some(now) {
+                changed.push((waiter.id, now));
+            }
+        }
+        changed
     }
 
     pub(super) fn remove_waiter(&mut self, id: WaiterId) -> Option<Waiter> {

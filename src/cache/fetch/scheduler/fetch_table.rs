@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::action::{Action, FetchId, FetchOrder, Priority, WaiterId};
+use super::action::{Action, FetchId, FetchOrder, Priority, WaiterId, WaitsFor};
 use super::entry_queue::{EntryQueue, Waiter};
 use super::origin_state::OriginNumber;
 use super::queues::{EntryQueueMut, EntryQueues};
@@ -29,6 +29,8 @@ pub(super) struct FetchTable {
     /// The entries of all waiters.
     pub(super) waiters: HashMap<WaiterId, EntryId>,
     pub(super) actions: Vec<Action>,
+    /// The blocked readers that wait for something else than before, and what for.
+    pub(super) changed_waits: Vec<(WaiterId, WaitsFor)>,
     /// Counts the periods, which are shorter than a second.
     pub(super) period: u64,
     next_fetch: u64,
@@ -227,6 +229,18 @@ impl FetchTable {
             entry,
             bytes,
         }));
+        self.note_waits(id);
+    }
+
+    /// Notes which blocked readers of an entry wait for something else than before. Called whenever its fetches, or what
+    /// they have yet to bring, have changed.
+    pub(super) fn note_waits(&mut self, id: EntryId) {
+        if self.queues.get(id).is_none_or(|queue| queue.waiters.is_empty()) {
+            return;
+        }
+        if let Some(mut queue) = self.queues.get_mut(id) {
+            self.changed_waits.extend(queue.take_changed_waits());
+        }
     }
 
     /// A fetch has received everything up to `offset`. Returns its origin, and whether these are its first bytes.
@@ -416,6 +430,7 @@ impl FetchTable {
         let index = queue.fetches.iter().position(|fetch| fetch.id == id)?;
         let (fetch, next) = (queue.fetches.remove(index), queue.origin);
         drop(queue);
+        self.note_waits(entry);
         self.queues.change(fetch.origin, |at| at.release_slot(id));
         if fetch.origin != next {
             self.freed.extend([fetch.origin, next]);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::action::FetchId;
+use super::action::WaitsFor;
 use super::entry_queue::{EntryQueue, Waiter};
 use super::queues::EntryQueues;
 use crate::cache::entry::cache_entry::CacheEntry;
@@ -56,23 +56,16 @@ pub struct WaiterStatus {
     pub entry: Arc<CacheEntry>,
     /// The bytes that it still needs.
     pub bytes: Range<u64>,
-    /// The fetch that brings the first of them.
-    pub fetch: Option<FetchId>,
-    /// Whether nothing may begin for the entry yet, because its server has refused or failed.
-    pub rests: bool,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
 }
 
 impl WaiterStatus {
     pub(super) fn of(queue: &EntryQueue, waiter: &Waiter) -> WaiterStatus {
-        let entry = &queue.entry;
-        let chunks = entry.chunks_of(&waiter.bytes);
-        let first = entry.next_missing(&chunks).unwrap_or(chunks.start);
-        let fetch = queue.fetches.iter().find(|fetch| fetch.chunks.contains(&first));
         WaiterStatus {
-            entry: Arc::clone(entry),
+            entry: Arc::clone(&queue.entry),
             bytes: waiter.bytes.clone(),
-            fetch: fetch.map(|fetch| fetch.id),
-            rests: queue.rests_until.is_some(),
+            waits_for: queue.waits_for(waiter),
         }
     }
 }

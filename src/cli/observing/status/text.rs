@@ -195,10 +195,12 @@ fn of_phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",
         Phase::Connecting => "connecting",
+        Phase::Tls => "in the TLS handshake",
         Phase::FirstByte => "waiting for the first byte",
         Phase::Transferring => "transferring",
         Phase::Throttled => "throttled",
         Phase::BackingOff => "backing off after a failure",
+        Phase::Disk => "waiting for the cache's disk",
     }
 }
 

@@ -305,10 +305,12 @@ fn short(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",
         Phase::Connecting => "connecting",
+        Phase::Tls => "TLS handshake",
         Phase::FirstByte => "for the first byte",
         Phase::Transferring => "transferring",
         Phase::Throttled => "throttled",
         Phase::BackingOff => "backing off",
+        Phase::Disk => "for the disk",
     }
 }
 

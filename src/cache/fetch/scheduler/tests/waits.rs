@@ -313,3 +313,53 @@ fn ending_read_ahead_keeps_prefetches() {
     play.note();
     assert_eq!(play.trimmed, []);
 }
+
+/// What each blocked reader has waited for so far, the last at the end.
+fn waits_of(play: &mut Play, waiter: u64) -> Vec<WaitsFor> {
+    let changed = play.scheduler.take_changed_waits().into_iter();
+    changed
+        .filter(|(of, _)| of.0 == waiter)
+        .map(|(_, waits_for)| waits_for)
+        .collect()
+}
+
+#[test]
+fn wait_turns_from_the_queue_to_its_fetch() {
+    let mut play = Play::with_slots(1);
+    let (running, queued) = (known("a", 1), known("a", 100));
+    play.wait(&running, 0..C, 1);
+    let first = play.started[0].id;
+    assert_eq!(waits_of(&mut play, 1), [WaitsFor::Fetch(first)]);
+    play.wait(&queued, 0..C, 2);
+    assert_eq!(waits_of(&mut play, 2), [WaitsFor::Slot]);
+    play.completes(0, C);
+    let second = play.started[1].id;
+    assert_eq!(waits_of(&mut play, 2), [WaitsFor::Fetch(second)]);
+    play.request(&queued, 50..51, Priority::Low);
+    assert_eq!(waits_of(&mut play, 2), [], "it is told once");
+}
+
+#[test]
+fn wait_for_two_fetches_turns_to_the_second() {
+    let (mut play, entry) = (Play::with_slots(2), known("a", 100));
+    play.wait(&entry, 8 * C..9 * C, 1);
+    play.wait(&entry, 0..9 * C, 2);
+    let (far, near) = (play.started[0].id, play.started[1].id);
+    assert_eq!(waits_of(&mut play, 2).last(), Some(&WaitsFor::Fetch(near)));
+    play.writes(1, 8 * C);
+    assert_eq!(waits_of(&mut play, 2), [WaitsFor::Fetch(far)]);
+}
+
+#[test]
+fn wait_turns_to_the_rest_of_its_entry() {
+    let (mut play, entry) = (Play::with_slots(2), known("a", 100));
+    play.wait(&entry, 0..C, 1);
+    let (fetch, until) = (play.started[0].id, Instant::now());
+    play.scheduler.not_ready(fetch, until);
+    play.note();
+    assert_eq!(waits_of(&mut play, 1).last(), Some(&WaitsFor::Rest));
+    play.scheduler.rested(entry.id, until);
+    play.note();
+    let again = play.started[1].id;
+    assert_eq!(waits_of(&mut play, 1).last(), Some(&WaitsFor::Fetch(again)));
+}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::control::protocol::TreePath;
-use crate::control::status::{Down, Process, Totals, WaitingRead};
+use crate::control::status::{Down, Process, Reads, Totals, WaitingRead};
 
 /// A mount in which a lot goes on.
 pub(in crate::cli) fn busy() -> Status {
@@ -36,6 +36,7 @@ pub(in crate::cli) fn busy() -> Status {
             evicted_files: 2,
             evicted_bytes: 3 << 20,
         },
+        reads: Reads::default(),
         waiting: Waiting {
             reads: [(Phase::FirstByte, 2), (Phase::BackingOff, 1)].into(),
             longest: vec![WaitingRead {
