@@ -47,6 +47,12 @@ needs() {
     echo "tinyproxy tinyproxy"
     echo "python3 python3"
     echo "mount mount"
+    # What the documents show is run.
+    echo "ip iproute2"
+    echo "getfattr attr"
+    echo "sqlite3 sqlite3"
+    echo "zip zip"
+    echo "unzip unzip"
     # File systems that fail, each in a file: their tests do nothing where the kernel does not have them.
     echo "mkfs.ext4 e2fsprogs"
     echo "mkfs.btrfs btrfs-progs"

@@ -26,6 +26,7 @@ mod cookies;
 mod crash;
 mod data_listings;
 mod disk_failures;
+mod docs;
 mod doctor;
 mod documents;
 mod filesystem;

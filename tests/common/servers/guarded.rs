@@ -24,6 +24,11 @@ pub struct Certificates {
 impl Certificates {
     /// Creates the authority and its certificates.
     pub fn new() -> Certificates {
+        Certificates::for_hosts(&["127.0.0.1", "localhost"])
+    }
+
+    /// The same with a server that has these names.
+    pub fn for_hosts(hosts: &[&str]) -> Certificates {
         let folder = temporary_directory();
         let mut authority = CertificateParams::new([]).expect("no names");
         authority.distinguished_name.push(DnType::CommonName, "authority");
@@ -41,11 +46,7 @@ impl Certificates {
             write(&format!("{name}.pem"), certificate.pem());
             write(&format!("{name}.key"), key.serialize_pem());
         };
-        issue(
-            "server",
-            &["127.0.0.1", "localhost"],
-            ExtendedKeyUsagePurpose::ServerAuth,
-        );
+        issue("server", hosts, ExtendedKeyUsagePurpose::ServerAuth);
         issue("client", &["ann"], ExtendedKeyUsagePurpose::ClientAuth);
         Certificates { folder }
     }
