@@ -79,7 +79,7 @@ printf '[[source]]\nurl = "https://example.org/pub/"\nat = "pub"\n' >library.tom
 # What the script takes for granted
 mounted() {
     local named=${2/#\~/$HOME}
-    if grep -qF "$2" "$script" && ! grep -qE "mount .*$2( |\$)" "$script"; then
+    if grep -qF "$2" "$script" && ! grep -qE "(^| )mount .*$2( |\$)" "$script"; then
         fetchfs mount "$1" "$named"
         ls -R "$named" >/dev/null
     fi

@@ -237,9 +237,9 @@ fn a_file_with_secrets_is_its_owners_alone() {
 }
 
 #[test]
-fn the_example_in_the_readme_is_understood() {
-    let readme = include_str!("../../../README.md");
-    let (_, rest) = readme.rsplit_once("```toml\n").expect("an example");
+fn example_in_the_documents_is_understood() {
+    let page = include_str!("../../../docs/servers.md");
+    let (_, rest) = page.rsplit_once("```toml\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("its end");
     let expected = [
         "--cache-size=50GiB",
