@@ -68,6 +68,7 @@ mod sharing;
 mod sizes;
 mod status;
 mod supervision;
+mod tier;
 mod tree_walks;
 mod unmounting;
 mod unprivileged;

@@ -45,6 +45,7 @@ pub fn run() -> ExitCode {
         Some(("set", matches)) => mounting::options::run_set(matches),
         Some(("reload", matches)) => mounting::reload::run(matches),
         Some(("config", matches)) => mounting::config::run(matches),
+        Some(("tier", matches)) => caching::tier::run(matches),
         Some(("doctor", matches)) => observing::doctor::run(matches, &typed, &command()),
         Some(("bugreport", matches)) => observing::bugreport::run(matches),
         Some(("completions", matches)) => generate::run_completions(matches, &command()),
@@ -84,6 +85,7 @@ fn command() -> Command {
         .subcommand(mounting::options::set_command())
         .subcommand(mounting::reload::command())
         .subcommand(mounting::config::command())
+        .subcommand(caching::tier::command())
         .subcommand(observing::doctor::command())
         .subcommand(observing::bugreport::command())
         .subcommand(generate::completions_command())

@@ -16,6 +16,10 @@ use url::Url;
 use super::{Body, Content};
 use crate::http::{HttpError, Version};
 
+/// Bytes of a slice: the unit in which an nginx that several machines share fetches and keeps files. A slice is the least
+/// that a random read costs the origin, and nginx requests the slices of one response one after another.
+pub(crate) const SLICE: u64 = 1 << 20;
+
 /// A place that may have the bytes of files.
 ///
 /// A tier that is asked first, such as a cache that several machines share, returns true from

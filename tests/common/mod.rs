@@ -15,6 +15,7 @@ pub mod mute;
 pub mod process;
 pub mod proxies;
 pub mod servers;
+pub mod tier;
 
 pub use mount::{Mount, fetchfs};
 pub use process::run;
