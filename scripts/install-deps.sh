@@ -53,6 +53,10 @@ needs() {
     echo "sqlite3 sqlite3"
     echo "zip zip"
     echo "unzip unzip"
+    # The shells whose completions are tested.
+    echo "bash bash"
+    echo "zsh zsh"
+    echo "fish fish"
     # File systems that fail, each in a file: their tests do nothing where the kernel does not have them.
     echo "mkfs.ext4 e2fsprogs"
     echo "mkfs.btrfs btrfs-progs"

@@ -1,6 +1,7 @@
 //! `fetchfs completions` and `fetchfs man`: the files that `make install` installs beside the program. Both are
 //! generated from the one table of options, so they match the program.
 
+mod completion;
 mod manual;
 
 use std::path::PathBuf;
@@ -34,16 +35,14 @@ pub(super) fn man_command() -> Command {
 
 pub(super) fn run_completions(matches: &ArgMatches, all: &Command) -> anyhow::Result<()> {
     let shell = *matches.get_one::<Shell>("shell").expect("it is required");
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown_commands(all), "fetchfs", &mut script);
-    output::write(script)
+    output::write(completion::script(shell, shown_commands(all)))
 }
 
 pub(super) fn run_man(matches: &ArgMatches, all: &Command) -> anyhow::Result<()> {
     let directory: &PathBuf = matches.get_one("directory").expect("it is required");
     for page in manual::pages(shown_commands(all))? {
         let path = directory.join(page.file);
-        std::fs::write(&path, page.text).with_context(|| path.display().to_string())?;
+        std::fs::write(&path, page.text).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
 }
@@ -120,9 +119,7 @@ mod tests {
     #[test]
     fn every_shell_has_its_script() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut shown_commands(&command()), "fetchfs", &mut script);
-            let script = String::from_utf8(script).unwrap();
+            let script = completion::script(shell, shown_commands(&command()));
             assert!(script.contains("cache-size") && script.contains("prefetch"), "{shell}");
         }
     }

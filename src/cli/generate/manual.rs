@@ -200,7 +200,7 @@ fn mount_helper() -> Page {
     ]);
     roff.control("SH", ["DESCRIPTION"]);
     roff.text([roman(
-        "mount(8) runs this helper for file systems of the type fetchfs. It runs fetchfs-mount(1) with the same options: each \
+        "mount(8) runs this helper for file systems of the types fetchfs and fuse.fetchfs. It runs fetchfs-mount(1) with the same options: each \
          long flag there is an option after -o here, with _ or - in its name, and a comma in a value is written \\,.",
     )]);
     roff.text([roman(
@@ -236,6 +236,7 @@ fn mount_helper() -> Page {
         &mut roff,
         &[
             "mount -t fetchfs -o allow_other https://example.org/pub/ /mnt/pub",
+            "mount -o remount,bwlimit=2MB /mnt/pub",
             "# in /etc/fstab",
             "https://example.org/pub/  /mnt/pub  fetchfs  allow_other,nofail,_netdev  0 0",
         ],
