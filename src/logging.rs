@@ -1,37 +1,38 @@
-//! The log: its destination and its verbosity.
+//! The log: its destination, its form and its verbosity.
 //!
 //! - In the foreground the log goes to standard error.
-//! - In the background it goes to the system log; until the mount is up, warnings also go to the terminal.
+//! - In the background it goes to the journal or the system log, or to a file where there is neither (`destination`);
+//!   until the mount is up, warnings also go to the terminal.
 //! - `--log-file` replaces both.
 //!
 //! `-v` sets the verbosity; `FETCHFS_LOG` overrides it, in env_logger's syntax. All code logs through the `log` macros
-//! and does not depend on this module. A line ends with the name of its event ([`crate::util::events`]). Repeated lines
-//! are counted instead of written (`rate_limited`).
+//! and does not depend on this module. A line ends with the name of its event ([`crate::util::events`]); the journal and
+//! JSON have it as a field. Repeated lines are counted instead of written (`rate_limited`).
 
+mod destination;
+mod journal;
 mod rate_limited;
 
 use std::ffi::CString;
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use env_filter::Filter;
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use crate::config::MountConfig;
+use crate::config::{LogFormat, MountConfig};
 use crate::util::events::{self, Event};
+pub(crate) use destination::reopen;
+use destination::{Destination, LogFile};
+use journal::Journal;
 use rate_limited::RateLimitedLog;
 
 /// The variable that overrides `-v`.
 const VARIABLE: &str = "FETCHFS_LOG";
-
-/// systemd sets this variable if standard error is the journal, which adds the time itself.
-const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
 /// Why the log can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,20 +90,21 @@ impl<L: Log> Log for Filtered<L> {
 /// # Errors
 /// When `--log-file` can't be written to.
 pub(crate) fn init(config: &MountConfig) -> Result<(), LogError> {
-    let mut builder = Builder::new();
-    builder.filter_level(LevelFilter::Trace);
-    let logger: Box<dyn Log> = match &config.log_file {
-        Some(path) => {
-            let file = LogFile::open(path).map_err(|error| LogError::File {
-                path: path.clone(),
-                error,
-            })?;
-            let file = FILE.get_or_init(|| file);
-            boxed(builder.target(Target::Pipe(Box::new(file))).format(line).build())
-        }
-        None if !config.foreground => boxed(SystemLog::open()),
-        None if std::env::var_os(JOURNAL_VARIABLE).is_some() => boxed(builder.format(journal_line).build()),
-        None => boxed(builder.format(line).build()),
+    let lines = match config.log_format {
+        LogFormat::Text => line,
+        LogFormat::Json => json_line,
+    };
+    let destination = DESTINATION.get_or_init(|| Destination::of(config));
+    let logger: Box<dyn Log> = match destination {
+        Destination::File(path) => boxed(to_file(path, lines)?),
+        Destination::StateFile(path) => boxed(AlsoOnTerminal(to_file(path, lines)?)),
+        Destination::Journal => match Journal::open(&config.mountpoint) {
+            Ok(journal) if config.foreground => boxed(journal),
+            Ok(journal) => boxed(AlsoOnTerminal(journal)),
+            Err(_) => boxed(AlsoOnTerminal(SystemLog::open())),
+        },
+        Destination::SystemLog => boxed(AlsoOnTerminal(SystemLog::open())),
+        Destination::StandardError => boxed(builder().format(lines).build()),
     };
     log::set_boxed_logger(logger)?;
     use_filter(&std::env::var(VARIABLE).unwrap_or_else(|_| filter(config.verbosity).to_owned()));
@@ -113,63 +115,33 @@ pub(crate) fn init(config: &MountConfig) -> Result<(), LogError> {
     Ok(())
 }
 
+/// A line in the form of `--log-format`.
+type Lines = fn(&mut env_logger::fmt::Formatter, &Record<'_>) -> io::Result<()>;
+
+/// A logger that writes what [`Filtered`] lets through.
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.filter_level(LevelFilter::Trace);
+    builder
+}
+
+fn to_file(path: &Path, lines: Lines) -> Result<env_logger::Logger, LogError> {
+    let file = LogFile::of_process(path).map_err(|error| LogError::File {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(builder().target(Target::Pipe(Box::new(file))).format(lines).build())
+}
+
 /// Where the log of a mount goes, for people.
 pub(crate) fn destination(config: &MountConfig) -> String {
-    match &config.log_file {
-        Some(path) => std::path::absolute(path)
-            .unwrap_or_else(|_| path.clone())
-            .display()
-            .to_string(),
-        None if !config.foreground => "the system log; `journalctl -t fetchfs` shows it".to_owned(),
-        None if std::env::var_os(JOURNAL_VARIABLE).is_some() => "the journal, with the unit's other output".to_owned(),
-        None => "standard error of its process".to_owned(),
-    }
+    DESTINATION
+        .get()
+        .map_or_else(|| Destination::of(config).shown(), Destination::shown)
 }
 
-/// Reopens the log file after it was renamed (logrotate(8)). No effect on other logs.
-pub(crate) fn reopen() {
-    let Some(log) = FILE.get() else { return };
-    match append_to(&log.path) {
-        Ok(file) => *log.file.lock() = file,
-        Err(error) => log::warn!(
-            event = events::LOG_REOPEN_FAILED;
-            "can't reopen {}: {error}; logging continues to the old file",
-            log.path.display()
-        ),
-    }
-}
-
-/// The file of `--log-file`.
-static FILE: OnceLock<LogFile> = OnceLock::new();
-
-struct LogFile {
-    /// Absolute, because the daemon changes its working directory.
-    path: PathBuf,
-    /// Locked for one line at a time.
-    file: Mutex<File>,
-}
-
-impl LogFile {
-    fn open(path: &Path) -> io::Result<LogFile> {
-        let path = std::path::absolute(path)?;
-        let file = Mutex::new(append_to(&path)?);
-        Ok(LogFile { path, file })
-    }
-}
-
-impl Write for &LogFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.lock().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
+/// Where the log of this process goes.
+static DESTINATION: OnceLock<Destination> = OnceLock::new();
 
 /// The log filter for each number of `-v`. Without `-v`: failures, and the life of the mount, which `mount` logs. fuser
 /// is quieter than the rest. It warns of harmless events, for example an unmount by another process. It logs an error
@@ -208,13 +180,44 @@ fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result
     writeln!(out, "{}", Text(record))
 }
 
-/// A line for the journal: priority and text (sd-daemon(3)).
-fn journal_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
-    writeln!(out, "<{}>{}", priority(record.level()), Text(record))
+/// A line as a JSON object.
+fn json_line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> io::Result<()> {
+    let time = out.timestamp_millis().to_string();
+    writeln!(out, "{}", json(&time, record))
 }
 
-/// syslog(3). Until the process leaves its terminal, warnings also go to standard error; afterwards that is
-/// `/dev/null`.
+fn json(time: &str, record: &Record<'_>) -> serde_json::Value {
+    serde_json::json!({
+        "time": time,
+        "level": record.level().as_str().to_ascii_lowercase(),
+        "event": Event::of(record).map(Event::name),
+        "message": record.args().to_string(),
+        "module": record.target(),
+    })
+}
+
+/// Until the process leaves its terminal, warnings also go to standard error; afterwards that is `/dev/null`.
+struct AlsoOnTerminal<L>(L);
+
+impl<L: Log> Log for AlsoOnTerminal<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.level() <= Level::Warn {
+            // Standard error may be closed. There is no other place to report that.
+            let _ = writeln!(io::stderr(), "fetchfs: {}", Text(record));
+        }
+        self.0.log(record);
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// syslog(3).
 struct SystemLog;
 
 impl SystemLog {
@@ -231,12 +234,7 @@ impl Log for SystemLog {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let text = Text(record).to_string();
-        if record.level() <= Level::Warn {
-            // Standard error may be closed. There is no other place to report that.
-            let _ = writeln!(io::stderr(), "fetchfs: {text}");
-        }
-        let Ok(text) = CString::new(text.replace('\0', "")) else {
+        let Ok(text) = CString::new(Text(record).to_string().replace('\0', "")) else {
             return;
         };
         // SAFETY: both are C strings that outlive the call, and the format takes one string.
@@ -280,6 +278,25 @@ mod tests {
         record.key_values(&event);
         let text = Text(&record.args(format_args!("text")).build()).to_string();
         assert_eq!(text, "text event=origin_down");
+    }
+
+    #[test]
+    fn json_has_the_event_as_a_field() {
+        let event = events::ORIGIN_DOWN.key_value();
+        let mut record = Record::builder();
+        record.level(Level::Warn).target("fetchfs::origin").key_values(&event);
+        let object = json(
+            "2025-06-01T12:00:00.000Z",
+            &record.args(format_args!("\"text\"")).build(),
+        );
+        let expected = serde_json::json!({
+            "time": "2025-06-01T12:00:00.000Z",
+            "level": "warn",
+            "event": "origin_down",
+            "message": "\"text\"",
+            "module": "fetchfs::origin",
+        });
+        assert_eq!(object, expected);
     }
 
     #[test]

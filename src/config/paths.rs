@@ -1,12 +1,15 @@
 //! Paths that depend on the caller: the home directory, the cache directory, and the base of relative paths.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::{User, geteuid};
 
 /// The cache of a mount that root makes (Filesystem Hierarchy Standard, 5.5).
 const SYSTEM_CACHE: &str = "/var/cache/fetchfs";
+
+/// The logs of mounts that root makes, where there is no system log (Filesystem Hierarchy Standard, 5.10).
+const SYSTEM_LOGS: &str = "/var/log/fetchfs";
 
 /// Why a path can't be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +52,32 @@ pub(crate) fn default_cache_dir() -> Option<PathBuf> {
     cache_dir_for(geteuid().is_root(), std::env::var_os("XDG_CACHE_HOME"), home)
 }
 
-/// The XDG Base Directory Specification says to ignore a relative path in its variables.
+/// The directory for logs where there is no system log; `None` for a user without a home directory.
+pub(crate) fn log_dir() -> Option<PathBuf> {
+    let home = home().map(PathBuf::into_os_string);
+    log_dir_for(geteuid().is_root(), std::env::var_os("XDG_STATE_HOME"), home)
+}
+
+fn log_dir_for(root: bool, xdg_state_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    match root {
+        true => Some(SYSTEM_LOGS.into()),
+        false => of_user(xdg_state_home, home, ".local/state"),
+    }
+}
+
+/// The directory of fetchfs in the one that a variable names, else in `inside` of the home directory. The XDG Base
+/// Directory Specification says to ignore a relative path in its variables.
+fn of_user(variable: Option<OsString>, home: Option<OsString>, inside: &str) -> Option<PathBuf> {
+    let given = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
+    let dir = given(variable).or_else(|| given(home).map(|home| home.join(inside)))?;
+    Some(dir.join("fetchfs"))
+}
+
 fn cache_dir_for(root: bool, xdg_cache_home: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     if root {
         return Some(SYSTEM_CACHE.into());
     }
-    let given = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = given(xdg_cache_home).or_else(|| given(home).map(|home| home.join(".cache")))?;
-    Some(Path::join(&cache, "fetchfs"))
+    of_user(xdg_cache_home, home, ".cache")
 }
 
 #[cfg(test)]
@@ -79,5 +100,22 @@ mod tests {
             Some("/home/a/.cache/fetchfs".into())
         );
         assert_eq!(cache_dir_for(false, None, None), None);
+    }
+
+    #[test]
+    fn logs_go_to_the_state_directory() {
+        let some = |text: &str| Some(OsString::from(text));
+        assert_eq!(
+            log_dir_for(true, some("/x"), some("/root")),
+            Some("/var/log/fetchfs".into())
+        );
+        assert_eq!(
+            log_dir_for(false, None, some("/home/a")),
+            Some("/home/a/.local/state/fetchfs".into())
+        );
+        assert_eq!(
+            log_dir_for(false, some("/x"), some("/home/a")),
+            Some("/x/fetchfs".into())
+        );
     }
 }

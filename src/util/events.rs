@@ -29,6 +29,11 @@ impl Event {
         ALL.iter().find(|event| event.0 == name).copied()
     }
 
+    /// The name, as `origin_down`.
+    pub(crate) fn name(self) -> &'static str {
+        self.0
+    }
+
     /// The key and the value of the event, for a record that is built by hand.
     pub(crate) fn key_value(self) -> (&'static str, Event) {
         (KEY, self)

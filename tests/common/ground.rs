@@ -119,7 +119,9 @@ pub fn hello() -> Origin {
 /// other processes.
 pub fn in_namespace(script: &str, arguments: &[&Path]) -> Ran {
     // The namespace begins with a copy of other tests' mounts, which would keep those alive.
-    let script = format!("umount --all --lazy --types fuse.fetchfs 2>/dev/null || :\n{script}");
+    // Nor are logs of tests left on a machine without a system log.
+    let script =
+        format!("umount --all --lazy --types fuse.fetchfs 2>/dev/null || :\nmount -t tmpfs none /var/log\n{script}");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private"]);
     if !is_root() {
