@@ -3,6 +3,7 @@
 //! The origin's log is the evidence: prefetched files are read without a request, and cancelled ones are not
 //! requested.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -135,7 +136,7 @@ fn prefetch_that_is_held(origin: &Origin) -> (Mount, Child, Gate) {
     let gate = Gate::new();
     origin.on("/large").data().fault(Fault::HoldAfter(1000, gate.clone()));
     let mount = Mount::of(&origin.url("/")).with("--max-connections", "2").start();
-    let running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::null()));
+    let running = process::spawn(fetchfs_with(&["prefetch"], &[mount.path("large")]).stdout(Stdio::piped()));
     gate.wait_for_arrivals(2);
     (mount, running, gate)
 }
@@ -158,7 +159,12 @@ fn ctrl_c_cancels_a_prefetch() {
     let (mount, mut running, gate) = prefetch_that_is_held(&origin);
     Pidfd::open(running.id()).expect("it runs").signal(Signal::SIGINT);
     let status = process::wait(&mut running, PATIENCE).expect("it ends");
-    assert!(!status.success());
+    assert_eq!(status.code(), Some(130));
+    let mut said = String::new();
+    let mut output = running.stdout.take().expect("its output");
+    output.read_to_string(&mut said).expect("to read");
+    // What was done until then: at most the start of the file.
+    assert!(said.starts_with("interrupted: 0 of "), "{said}");
     wait_until_nobody_waits(&mount);
     // Each request continues to the end of its chunk, and no further.
     gate.open();

@@ -77,6 +77,14 @@ impl Client {
         Ok(client)
     }
 
+    /// The connection, by which another thread can end the request.
+    ///
+    /// # Errors
+    /// If the process has too many descriptors.
+    pub(crate) fn connection(&self) -> io::Result<UnixStream> {
+        self.lines.get_ref().try_clone()
+    }
+
     /// Waits for the next reply.
     ///
     /// # Errors

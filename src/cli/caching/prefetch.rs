@@ -3,21 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Command, FromArgMatches};
 use serde::Serialize;
 
+use crate::cli::support::interrupt::Interrupt;
 use crate::cli::support::output;
 use crate::cli::support::progress::{Display, so_far};
 use crate::cli::support::targets::{self, Failures, Target};
 use crate::config::parse_size;
-use crate::control::protocol::{ByteRange, JobState, Reply, Request, Wanted};
+use crate::control::protocol::{ByteRange, JobState, Progress, Reply, Request, Wanted};
 use crate::mount::mountpoint::InMount;
 
 /// Fetch files into the cache before they are read
 ///
 /// Takes files and directories in a fetchfs mount. Reads by programs have priority over a prefetch. What is cached
 /// already is not fetched again, so an interrupted prefetch continues where it stopped when it is repeated. Ctrl-C
-/// ends it. A prefetch of more than the cache holds (--cache-size of the mount) is refused.
+/// ends it and prints what was fetched. A prefetch of more than the cache holds (--cache-size of the mount) is refused.
 ///
 /// The exit status is 1 if anything could not be fetched.
 #[derive(Args)]
@@ -83,6 +85,7 @@ pub(in crate::cli) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
         targets::ask_once(&mount, &Request::CancelJob { job })?;
         return Ok(());
     }
+    let interrupt = Interrupt::watch().context("can't start a thread")?;
     let mut failures = Failures::default();
     for Target { mount, paths } in targets::in_mounts(&args.paths)? {
         let wanted = Wanted {
@@ -93,7 +96,7 @@ pub(in crate::cli) fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
         if args.background {
             start(&mount, wanted)?;
         } else {
-            fetch(&mount, wanted, &mut failures)?;
+            fetch(&mount, wanted, &interrupt, &mut failures)?;
         }
     }
     failures.end("fetched")
@@ -106,12 +109,23 @@ fn start(mount: &InMount, wanted: Wanted) -> anyhow::Result<()> {
     targets::say_started(mount, job)
 }
 
-fn fetch(mount: &InMount, wanted: Wanted, failures: &mut Failures) -> anyhow::Result<()> {
+fn fetch(mount: &InMount, wanted: Wanted, interrupt: &Interrupt, failures: &mut Failures) -> anyhow::Result<()> {
     let mut client = targets::ask(mount, &Request::Prefetch { wanted })?;
-    let mut display = Display::new();
+    interrupt.cancels(&client)?;
+    let (mut display, mut last) = (Display::new(), Progress::default());
     let fetched = loop {
-        match client.reply()? {
-            Reply::Progress(progress) => display.show(&progress),
+        let reply = client.reply();
+        interrupt.end(|| {
+            output::line(format_args!(
+                "interrupted: {}; repeat it to go on",
+                display.clear(&last)
+            ))
+        });
+        match reply? {
+            Reply::Progress(progress) => {
+                display.show(&progress);
+                last = progress;
+            }
             Reply::Fetched(fetched) => break fetched,
             _ => return Err(targets::unexpected(mount)),
         }

@@ -2,6 +2,7 @@
 
 pub(super) mod background;
 pub(super) mod failure;
+pub(super) mod interrupt;
 pub(super) mod output;
 pub(super) mod parse;
 pub(super) mod program;

@@ -145,6 +145,14 @@ impl Display {
         }
     }
 
+    /// Removes the bar before the end. Returns what was done.
+    pub(in crate::cli) fn clear(&self, progress: &Progress) -> String {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        so_far(progress)
+    }
+
     /// Removes the bar. Returns the line for the end.
     pub(in crate::cli) fn finish(self, progress: &Progress) -> String {
         if let Some(bar) = &self.bar {
