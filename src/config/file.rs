@@ -78,14 +78,14 @@ impl FileError {
         matches!(self, Self::NotUnderstood { .. })
     }
 
-    /// The mistakes, a sentence each, as in `fetchfs config check`.
-    pub(crate) fn sentences(&self) -> Vec<String> {
+    /// The mistakes in the file, each a sentence with its place. Empty if the file can't be read at all.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
         match self {
             Self::NotUnderstood { path, faults } => {
                 let faults = faults.iter();
                 faults.map(|fault| format!("{}:{fault}", path.display())).collect()
             }
-            other => vec![other.to_string()],
+            _ => Vec::new(),
         }
     }
 }

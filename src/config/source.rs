@@ -16,12 +16,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidSource {
     /// It does not begin with a scheme of a source, and is no file.
-    #[error(
-        "`{0}` is not a source{meant}; a source is a URL that begins with {list}, a directory, list, playlist or Metalink \
-         on this machine, `-` for standard input, or @FILE with one source in each line",
-        meant = meant(.0),
-        list = schemes()
-    )]
+    #[error("`{0}` is not a source; {advice}", advice = meant(.0).unwrap_or_else(all_kinds))]
     NoScheme(String),
     /// A document or directory on this machine that can't be read.
     #[error("can't read the source {file}: {reason}")]
@@ -192,7 +187,7 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// A question about a URL that lacks its scheme: `example.org/pub`, `localhost:8080`.
-fn meant(text: &str) -> String {
+fn meant(text: &str) -> Option<String> {
     let host = text.split(['/', '?']).next().unwrap_or_default();
     let (name, port) = host.split_once(':').unwrap_or((host, ""));
     let is_host = (name.contains('.') || !port.is_empty())
@@ -201,10 +196,17 @@ fn meant(text: &str) -> String {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
-    match is_host && url::Host::parse(name).is_ok() {
-        true => format!("; did you mean https://{text}?"),
-        false => String::new(),
-    }
+    let is_meant = is_host && url::Host::parse(name).is_ok();
+    is_meant.then(|| format!("did you mean https://{text}?"))
+}
+
+/// What a source may be.
+fn all_kinds() -> String {
+    format!(
+        "a source is a URL that begins with {}, a directory, list, playlist or Metalink on this machine, `-` for standard \
+         input, or @FILE with one source in each line",
+        schemes()
+    )
 }
 
 /// The schemes of sources, as in `http:// or https://`.
@@ -335,7 +337,7 @@ mod tests {
             "127.0.0.1",
             "a.b-c.de:1",
         ] {
-            assert_eq!(meant(text), format!("; did you mean https://{text}?"));
+            assert_eq!(meant(text), Some(format!("did you mean https://{text}?")));
         }
         for text in [
             "",
@@ -346,7 +348,7 @@ mod tests {
             "my list.txt",
             "a_b.c",
         ] {
-            assert_eq!(meant(text), "", "{text}");
+            assert_eq!(meant(text), None, "{text}");
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 /// A [`size`] above 0.
 pub(super) fn size_above_zero(text: &str) -> Result<u64, String> {
     match size(text)? {
-        0 => Err("must be greater than zero".to_owned()),
+        0 => Err("must be greater than 0".to_owned()),
         bytes => Ok(bytes),
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn share(text: &str) -> Result<Share, String> {
 /// A [`share`] above 0.
 pub(super) fn share_above_zero(text: &str) -> Result<Share, String> {
     match share(text)? {
-        Share::Bytes(0) | Share::Percent(0) => Err("must be greater than zero".to_owned()),
+        Share::Bytes(0) | Share::Percent(0) => Err("must be greater than 0".to_owned()),
         share => Ok(share),
     }
 }
@@ -162,7 +162,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 /// A [`time`] above 0.
 pub(super) fn time_above_zero(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("must be greater than zero".to_owned()),
+        Duration::ZERO => Err("must be greater than 0".to_owned()),
         time => Ok(time),
     }
 }

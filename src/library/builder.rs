@@ -215,7 +215,7 @@ impl CacheBuilder {
         }
         let times = [config.read_timeout, config.http.timeout, config.http.connect_timeout];
         if times.iter().any(Duration::is_zero) {
-            return invalid("timeout, connect_timeout, read_timeout: must be greater than zero");
+            return invalid("timeout, connect_timeout, read_timeout: must be greater than 0");
         }
         if config.http.tls.client_key.is_some() && config.http.tls.client_cert.is_none() {
             return invalid("client_key: the certificate is missing; name its file with client_cert");
@@ -224,7 +224,7 @@ impl CacheBuilder {
             return invalid(&error.to_string());
         }
         if config.max_age.is_some_and(|age| age.is_zero()) {
-            return invalid("max_age: must be greater than zero");
+            return invalid("max_age: must be greater than 0");
         }
         Ok(EngineConfig {
             cache_dir: dir,

@@ -119,6 +119,7 @@ impl Fsck {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(refuse("you may not read it".to_owned()));
             }
+            _ if !folder.exists() => return Err(refuse("it does not exist".to_owned())),
             _ => return Err(refuse("there is no cache in it".to_owned())),
         }
         let store = ChunkStore::open(folder)?;

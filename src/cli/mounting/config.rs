@@ -38,8 +38,12 @@ pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     match check_config(&file) {
         Ok(checked) => output::write(text(&checked)),
         Err(error) => {
-            for sentence in error.sentences() {
-                eprintln!("{sentence}");
+            let mistakes = error.mistakes();
+            if mistakes.is_empty() {
+                return Err(error.into());
+            }
+            for mistake in mistakes {
+                eprintln!("{mistake}");
             }
             std::process::exit(FAILED.into());
         }

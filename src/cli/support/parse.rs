@@ -42,7 +42,7 @@ fn blame_the_environment(mut error: clap::Error, words: &[OsString]) -> clap::Er
     };
     let in_environment = |variable: &str| std::env::var_os(variable);
     if let Some(variable) = variable_behind(&argument, &value, words, in_environment) {
-        let named = ContextValue::String(format!("{variable} in the environment"));
+        let named = ContextValue::String(format!("{variable} in the environment:"));
         error.insert(ContextKind::InvalidArg, named);
     }
     error

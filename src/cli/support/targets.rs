@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use super::{failure, output};
 use crate::control::Client;
-use crate::control::protocol::{Failure, Reply, Request, TreePath};
+use crate::control::protocol::{Failure, OptionShown, Reply, Request, TreePath};
 use crate::mount::mountpoint::{self, InMount};
 
 /// Paths in one mount.
@@ -92,6 +92,15 @@ pub(in crate::cli) fn ask_all(
         }
     }
     Ok(())
+}
+
+/// Says what keeps changed options from having their full effect.
+pub(in crate::cli) fn warn_of_notes(options: &[OptionShown]) {
+    for option in options {
+        if let Some(note) = &option.note {
+            eprintln!("fetchfs: {}: {note}", option.key);
+        }
+    }
 }
 
 /// The error for a reply that does not match the request.

@@ -251,7 +251,8 @@ fn server(origin: &Origin) -> String {
     let failed = |status: &&String| status.starts_with(['4', '5']);
     let statuses: BTreeSet<&String> = origin.responses.keys().filter(failed).collect();
     for status in statuses {
-        parts.push(format!("{} times {status}", origin.responses[status]));
+        let times = count(origin.responses[status], "time");
+        parts.push(format!("{times} {status}"));
     }
     if origin.unanswered_requests > 0 {
         parts.push(format!("{} unanswered", count(origin.unanswered_requests, "request")));
