@@ -61,6 +61,7 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(UNITDIR)/system $(DESTDIR)$(UNITDIR)/user
 	$(INSTALL_TEXT) mount-helpers/mount.fetchfs >$(DESTDIR)$(SBINDIR)/mount.fetchfs
 	$(INSTALL_TEXT) mount-helpers/umount.fuse.fetchfs >$(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
+	ln -sf mount.fetchfs $(DESTDIR)$(SBINDIR)/mount.fuse.fetchfs
 	chmod 755 $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	$(INSTALL_TEXT) mount-helpers/systemd/fetchfs@.service >$(DESTDIR)$(UNITDIR)/system/fetchfs@.service
 	$(INSTALL_TEXT) mount-helpers/systemd/user/fetchfs@.service >$(DESTDIR)$(UNITDIR)/user/fetchfs@.service
@@ -77,7 +78,7 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 
 uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(BINDIR)/fetchfs
-	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
+	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/mount.fuse.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
 	rm -f $(DESTDIR)$(LIBEXECDIR)/fetchfs-readahead $(DESTDIR)$(UDEVDIR)/60-fetchfs-readahead.rules
 	rm -f $(DESTDIR)$(UNITDIR)/system/fetchfs@.service $(DESTDIR)$(UNITDIR)/user/fetchfs@.service
 	rm -f $(DESTDIR)$(MANDIR)/man1/fetchfs.1 $(DESTDIR)$(MANDIR)/man1/fetchfs-*.1

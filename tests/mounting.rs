@@ -196,7 +196,7 @@ fn invalid_variable_is_named_in_the_error() {
     };
     let ran = with("abc", &[]);
     assert_eq!(ran.code, 2, "{ran:?}");
-    let told = "FETCHFS_BWLIMIT in the environment abc: not a rate";
+    let told = "FETCHFS_BWLIMIT in the environment: abc: not a rate";
     assert!(ran.err.contains(told), "{ran:?}");
     for (value, flag) in [
         ("abc", &["--bwlimit", "abc"][..]),
@@ -246,6 +246,7 @@ fn mount_t_fetchfs_and_fstab_work() {
     fs::copy(&helper, helpers.join("mount.fetchfs")).expect("mount-helpers/mount.fetchfs");
     fs::set_permissions(helpers.join("mount.fetchfs"), Permissions::from_mode(0o755)).expect("to make it executable");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fetchfs"), helpers.join("fetchfs")).expect("a link");
+    std::os::unix::fs::symlink("mount.fetchfs", helpers.join("mount.fuse.fetchfs")).expect("a link");
     // mount(8) looks for helpers in /sbin, so this one appears there, for the script alone.
     let script = r#"
         cd "$1"; url=$2; sbin=$(readlink -f /sbin); PATH=$1/helpers:$PATH
@@ -260,12 +261,51 @@ fn mount_t_fetchfs_and_fstab_work() {
         mount --fstab fstab "$1/mnt"
         cat mnt/hello.txt
         umount "$1/mnt"
+        echo "foreground = true" >config
+        FETCHFS_CONFIG=$1/config mount -t fuse.fetchfs -o "cache_dir=$1/cache" "$url" "$1/mnt"
+        cat mnt/hello.txt
+        mount -o remount,attr_ttl=21s "$1/mnt"; fetchfs get "$1/mnt" attr_ttl
+        mount -o remount,ro "$1/mnt"
+        if mount -o remount,rw "$1/mnt" 2>/dev/null; then exit 5; fi
+        if mount -o remount,attr_ttl=22s,umask=077 "$1/mnt" 2>/dev/null; then exit 6; fi
+        echo "$url $1/mnt fetchfs noauto,cache_dir=$1/cache,attr_ttl=23s 0 0" >fstab
+        mount --fstab fstab -o remount "$1/mnt"; fetchfs get "$1/mnt" attr_ttl
+        mount --fstab fstab -o remount,attr_ttl=24s "$1/mnt"; fetchfs get "$1/mnt" attr_ttl
+        cat mnt/hello.txt
+        umount "$1/mnt"
     "#;
     let url = origin.url("/");
     let ran = in_namespace(script, &[ground.home.path(), Path::new(&url)]).succeeded();
     let words: Vec<&str> = ran.out.split_whitespace().collect();
     assert_eq!(words[..2], ["fuse.fetchfs", &url], "{ran:?}");
-    assert_eq!(words[2..], ["hello", "hello"], "{ran:?}");
+    let expected = ["hello", "hello", "hello", "21s", "23s", "24s", "hello"];
+    assert_eq!(words[2..], expected, "{ran:?}");
     ground.wait_for_the_end();
     ground.assert_nothing_is_left();
+}
+
+/// What is installed is removed again, and mount(8) finds each of its helpers.
+#[test]
+fn uninstall_removes_what_install_wrote() {
+    let (root, program) = (temporary_directory(), env!("CARGO_BIN_EXE_fetchfs"));
+    let make = |target: &str| {
+        let mut make = Command::new("make");
+        make.args(["--no-print-directory", "-C", env!("CARGO_MANIFEST_DIR"), target]);
+        make.arg(format!("BINARY={program}"))
+            .arg(format!("DESTDIR={}", root.path().display()));
+        run(&mut make).succeeded();
+    };
+    let installed = || {
+        let found = run(Command::new("find")
+            .arg(root.path())
+            .args(["!", "-type", "d", "-printf", "%P\n"]));
+        found.succeeded().out
+    };
+    make("install");
+    let files = installed();
+    for helper in ["mount.fetchfs", "mount.fuse.fetchfs", "umount.fuse.fetchfs"] {
+        assert!(files.lines().any(|file| file == format!("sbin/{helper}")), "{files}");
+    }
+    make("uninstall");
+    assert_eq!(installed(), "");
 }

@@ -1,13 +1,20 @@
-//! What a supervisor sees of a mount: systemd's status line and watchdog, and the report after SIGUSR1.
+//! What a supervisor sees of a mount: systemd's status line and watchdog, the report after SIGUSR1, and mounts that it makes
+//! itself, whose `/dev/fuse` it hands over.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use fetchfs::internals::events;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
-use crate::common::ground::hello;
-use crate::common::{Mount, PATIENCE};
+use crate::common::ground::{Ground, hello};
+use crate::common::process::{Pidfd, assert_refuses};
+use crate::common::{Mount, PATIENCE, fetchfs, is_root, run};
 
 #[test]
 fn signal_writes_a_report_to_the_log() {
@@ -39,4 +46,114 @@ fn systemd_hears_of_the_mount() {
         heard.push_str(&String::from_utf8_lossy(&buffer[..len]));
         assert!(heard.len() < 1 << 20, "{heard}");
     }
+}
+
+/// A supervisor's `/dev/fuse`, which its children inherit.
+fn device() -> File {
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .expect("/dev/fuse");
+    fcntl(&device, FcntlArg::F_SETFD(FdFlag::empty())).expect("a flag");
+    device
+}
+
+/// Mounts as a supervisor does, before the process that will serve the mount runs.
+fn mount_with(device: &File, mountpoint: &Path) {
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions",
+        device.as_raw_fd()
+    );
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("supervised"),
+        mountpoint,
+        Some("fuse.fetchfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .expect("mount(2)");
+}
+
+fn status_of(mountpoint: &Path) -> Value {
+    let ran = run(fetchfs().args(["status", "--json"]).arg(mountpoint)).succeeded();
+    serde_json::from_str(&ran.out).expect("JSON")
+}
+
+#[test]
+fn handed_over_descriptor_is_served_and_unmounted() {
+    if !is_root() {
+        return;
+    }
+    let (origin, ground) = (hello(), Ground::new());
+    let device = device();
+    mount_with(&device, &ground.mountpoint());
+    ground.mount(&origin.url("/"), &["--fd", &device.as_raw_fd().to_string()]);
+    // The supervisor keeps none: the kernel ends a mount with its last descriptor.
+    drop(device);
+    assert_eq!(
+        fs::read_to_string(ground.mountpoint().join("hello.txt")).expect("to read"),
+        "hello\n"
+    );
+    let status = status_of(&ground.mountpoint());
+    assert_eq!(
+        status[0]["mountpoint"],
+        ground.mountpoint().to_str().expect("text"),
+        "{status}"
+    );
+    ground.unmount(&[]).succeeded();
+    ground.wait_for_the_end();
+    ground.assert_nothing_is_left();
+}
+
+/// `/dev/fd/N` in the place of the mountpoint, which only the supervisor knows.
+#[test]
+fn handed_over_descriptor_needs_no_mountpoint() {
+    if !is_root() {
+        return;
+    }
+    let (origin, ground) = (hello(), Ground::new());
+    let device = device();
+    mount_with(&device, &ground.mountpoint());
+    let mut command = fetchfs();
+    command
+        .arg("mount")
+        .arg("--cache-dir")
+        .arg(ground.home.path().join("cache"));
+    command.arg("--log-file").arg(ground.home.path().join("log"));
+    command
+        .arg(origin.url("/"))
+        .arg(format!("/dev/fd/{}", device.as_raw_fd()));
+    run(&mut command).succeeded();
+    drop(device);
+    assert_eq!(
+        fs::read_to_string(ground.mountpoint().join("hello.txt")).expect("to read"),
+        "hello\n"
+    );
+    let process = ground.processes()[0];
+    let process = Pidfd::open(process).expect("the process that serves it");
+    process.signal(Signal::SIGTERM);
+    assert!(process.wait(PATIENCE), "the daemon is left");
+    ground.assert_nothing_is_left();
+}
+
+#[test]
+fn descriptor_of_something_else_is_refused() {
+    let (origin, ground) = (hello(), Ground::new());
+    let url = origin.url("/");
+    let refused = |fd: i32, words: &[&str]| {
+        assert_refuses(&run(&mut ground.command(&url, &["--fd", &fd.to_string()])), words);
+    };
+    let file = File::open("/dev/null").expect("/dev/null");
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).expect("a flag");
+    let fd = file.as_raw_fd();
+    refused(fd, &[&format!("file descriptor {fd} is /dev/null, not /dev/fuse")]);
+    drop(file);
+    refused(987, &["no open file descriptor 987"]);
+    // Nothing is mounted with it.
+    let unused = device();
+    let fd = unused.as_raw_fd();
+    refused(fd, &[&format!("no mount of file descriptor {fd}"), "mount(2)"]);
+    ground.assert_nothing_is_left();
 }

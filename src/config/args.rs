@@ -11,9 +11,11 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, Command};
 
 use super::bandwidth;
+use super::mount_config::LogFormat;
 use super::network::NetworkArgs;
 use super::options::{OPTIONS_ID, variable_of};
 use super::s3::S3Args;
+use super::source;
 use super::units;
 use crate::cache::quota::Share;
 use crate::source::registry;
@@ -30,10 +32,17 @@ Examples:
     };
 }
 
+/// The folder of a process's own descriptors. A path in it stands for a mountpoint that only the process knows which
+/// handed the descriptor over; libfuse has the same convention (mount.fuse3(8)).
+pub(crate) const DESCRIPTORS: &str = "/dev/fd";
+
+/// The first descriptor that can be handed over: those before it are for input, output and errors.
+pub(super) const FIRST_FD: i32 = 3;
+
 /// The arguments of `fetchfs mount`, before they are resolved.
 ///
 /// Sources are not `required` for clap, so that [`super::ConfigError::OneOfTwo`] can say what is missing.
-#[derive(Args)]
+#[derive(Args, PartialEq)]
 #[command(
     allow_missing_positional = true, override_usage = "fetchfs mount [OPTIONS] <SOURCE>... <MOUNTPOINT>",
     after_help = examples!(), after_long_help = AFTER_LONG_HELP
@@ -229,12 +238,30 @@ pub(crate) struct MountArgs {
     #[arg(long, help_heading = "Cache")]
     pub(super) no_passthrough: bool,
 
+    /// Serve a mount that another process has made, by its /dev/fuse, an inherited file descriptor
+    ///
+    /// For supervisors and CSI drivers: they open /dev/fuse, call mount(2) with fd=N,rootmode=40000,user_id=UID,group_id=GID
+    /// and the type fuse.fetchfs, and start fetchfs, which needs no privilege then. MOUNTPOINT is where they have mounted,
+    /// or /dev/fd/N, which is the same as this option. Owner, access by others, and read-only are what they chose: allow_other
+    /// and noexec have no effect.
+    #[arg(
+        long, value_name = "N", value_parser = |text: &str| units::count(text, FIRST_FD..=i32::MAX), help_heading = "Running"
+    )]
+    pub(super) fd: Option<i32>,
+
     /// Run in the foreground; Ctrl-C unmounts
     ///
     /// Without this option, the command returns when the mount is ready, and a background process serves it. In the
     /// foreground, the process notifies systemd when the mount is ready (Type=notify).
-    #[arg(short, long, help_heading = "Running")]
+    #[arg(short, long, overrides_with = "background", help_heading = "Running")]
     pub(super) foreground: bool,
+
+    /// Return when the mount is ready, which is the default
+    ///
+    /// For callers that wait for the command, such as mount(8)'s helper: the config file, the environment or -o may say
+    /// foreground.
+    #[arg(long, overrides_with = "foreground", help_heading = "Running")]
+    pub(super) background: bool,
 
     /// Check the arguments and the mountpoint, and mount nothing
     ///
@@ -259,9 +286,24 @@ pub(crate) struct MountArgs {
 
     /// Append the log to this file
     ///
-    /// Default: standard error in the foreground, else the system log.
+    /// Default: standard error in the foreground, else the journal or the system log. Without both, a file named after
+    /// the mountpoint in /var/log/fetchfs for root, and in $XDG_STATE_HOME/fetchfs or ~/.local/state/fetchfs for others;
+    /// `fetchfs status` shows which.
     #[arg(long, value_name = "FILE", help_heading = "Running")]
     pub(super) log_file: Option<PathBuf>,
+
+    /// Form of the log's lines in a file and on standard error: text or json
+    ///
+    /// With json, each line is an object with time, level, event, message and module. The journal has them as fields in any
+    /// case, for example FETCHFS_EVENT.
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        default_value = "text",
+        help_heading = "Running"
+    )]
+    pub(super) log_format: LogFormat,
 
     /// Options in the style of mount(8): -o cache_size=20G,allow_other
     ///
@@ -293,6 +335,23 @@ impl MountArgs {
     /// Returns true if nothing is to be mounted.
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run
+    }
+
+    /// Where to mount, as it was typed.
+    pub(crate) fn mountpoint(&self) -> PathBuf {
+        self.mountpoint.clone()
+    }
+
+    /// The sources as the mount table shows them, if there are any. mount(8) passes several, which it has from there, in
+    /// one word.
+    pub(crate) fn source_name(&self) -> Option<String> {
+        let names: Vec<String> = self
+            .sources
+            .iter()
+            .flat_map(|text| text.split(' '))
+            .map(source::name)
+            .collect();
+        (!names.is_empty()).then(|| names.join(" "))
     }
 
     /// The values of all `-o`, joined. Each still needs [`super::expand_options`].

@@ -8,6 +8,7 @@ use nix::unistd::{getegid, geteuid};
 
 use super::library::LibraryFile;
 use super::option_sources::{OptionSources, OptionValue};
+use super::remount::InForce;
 use super::source::shown;
 use crate::cache::quota::Share;
 use crate::http::HttpConfig;
@@ -66,6 +67,15 @@ impl EngineConfig {
     }
 }
 
+/// The form of the log's lines in a file and on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Time, level, text, event.
+    Text,
+    /// A JSON object with these.
+    Json,
+}
+
 /// The library of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LibraryMount {
@@ -90,6 +100,9 @@ pub(crate) struct MountConfig {
     /// The mountpoint: absolute. Before it is mounted on, symbolic links in it are resolved, which only the mount table
     /// can do for a dead mount.
     pub mountpoint: PathBuf,
+    /// The `/dev/fuse` of a mount that another process has made, as the number of an inherited descriptor; `None` if this
+    /// one mounts.
+    pub fd: Option<i32>,
     /// How its files are fetched and kept.
     pub engine: EngineConfig,
     /// Which links of index pages become entries.
@@ -120,6 +133,8 @@ pub(crate) struct MountConfig {
     pub foreground: bool,
     /// The log file, absolute; `None` for standard error or the system log.
     pub log_file: Option<PathBuf>,
+    /// The form of its lines.
+    pub log_format: LogFormat,
     /// Number of `-v`.
     pub verbosity: u8,
     /// The file with the password, absolute.
@@ -135,6 +150,8 @@ pub(crate) struct MountOptions {
     pub sources: OptionSources,
     /// Their values at the start of the mount.
     pub values: Vec<OptionValue>,
+    /// Their values at the start of the mount, in the form in which those of a remount are compared with them.
+    pub in_force: InForce,
 }
 
 impl MountConfig {
@@ -147,6 +164,7 @@ impl MountConfig {
             library: None,
             kind: None,
             mountpoint,
+            fd: None,
             engine,
             listings: ListingConfig::default(),
             metalink_locations: Vec::new(),
@@ -162,6 +180,7 @@ impl MountConfig {
             passthrough: true,
             foreground: false,
             log_file: None,
+            log_format: LogFormat::Text,
             verbosity: 0,
             password_file: None,
             options: None,

@@ -18,7 +18,7 @@ use super::units;
 pub(crate) use error::NetworkError;
 
 /// The options about servers, before they are resolved.
-#[derive(Args)]
+#[derive(Args, PartialEq)]
 pub(super) struct NetworkArgs {
     /// Maximum time to connect, including TLS
     #[arg(

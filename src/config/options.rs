@@ -68,6 +68,8 @@ enum Effect {
     Warning,
     /// The mount is refused.
     Refusal,
+    /// The options change a mount that exists.
+    Remount,
 }
 
 /// Words with one effect, for one reason.
@@ -79,7 +81,7 @@ struct Words {
 }
 
 /// The words of mount(8), fstab and libfuse. Those that begin with `x-` or `X-` have no effect either.
-const WORDS: [Words; 14] = [
+const WORDS: [Words; 15] = [
     Words {
         effect: Effect::None,
         // `user` may come as `user=NAME`.
@@ -191,9 +193,15 @@ const WORDS: [Words; 14] = [
         why: "is not supported; a mount needs an empty directory, so that it hides nothing",
     },
     Words {
-        effect: Effect::Refusal,
+        effect: Effect::None,
+        // The mount table has them, and mount(8) passes what it has there at a remount.
+        words: &["user_id", "group_id"],
+        why: "the kernel's own, in the mount table",
+    },
+    Words {
+        effect: Effect::Remount,
         words: &["remount"],
-        why: "is not supported; `fetchfs set` changes options of a mount, else unmount and mount again",
+        why: "changes options of a mount that can change while it is mounted; `rw` is refused then",
     },
 ];
 
@@ -203,7 +211,7 @@ pub(crate) fn words_of_mount() -> impl Iterator<Item = (String, String)> {
         let effect = match words.effect {
             Effect::None => format!("no effect: {}", words.why),
             Effect::Warning => format!("no effect, with a warning: {}", words.why),
-            Effect::Refusal => words.why.to_owned(),
+            Effect::Refusal | Effect::Remount => words.why.to_owned(),
         };
         (words.words.join(", "), effect)
     })
@@ -225,6 +233,8 @@ pub struct Expanded {
     pub flags: Vec<String>,
     /// One sentence for each word that has no effect, although its author may expect one.
     pub ignored: Vec<String>,
+    /// Whether a mount that exists is to be changed.
+    pub remounts: bool,
 }
 
 /// Turns the values of `-o` into arguments of `command`, which is `fetchfs mount`.
@@ -233,15 +243,23 @@ pub struct Expanded {
 /// The first option that can't be accepted.
 pub fn expand(command: &Command, options: &str) -> Result<Expanded, OptionError> {
     let mut expanded = Expanded::default();
+    let mut is_writable = false;
     for option in split(options).iter().filter(|option| !option.is_empty()) {
         match one(command, option)? {
             Meaning::Flag(flag) => expanded.flags.push(flag),
-            Meaning::Nothing => {}
+            Meaning::Nothing => is_writable |= option == "rw",
+            Meaning::Remount => expanded.remounts = true,
             Meaning::Ignored(why) => {
                 let name = option.split('=').next().unwrap_or(option);
                 expanded.ignored.push(format!("`-o {name}` has no effect: {why}"));
             }
         }
+    }
+    if expanded.remounts && is_writable {
+        return Err(OptionError::Refused {
+            name: "rw".to_owned(),
+            reason: "a mount is always read-only; leave it out",
+        });
     }
     Ok(expanded)
 }
@@ -250,6 +268,7 @@ pub fn expand(command: &Command, options: &str) -> Result<Expanded, OptionError>
 enum Meaning {
     Flag(String),
     Nothing,
+    Remount,
     Ignored(&'static str),
 }
 
@@ -319,6 +338,7 @@ fn one(command: &Command, option: &str) -> Result<Meaning, OptionError> {
     let Some(flag) = flag_named(command, &name) else {
         return match effect_of(&written.replace('-', "_")).or_else(|| effect_of(written)) {
             Some((Effect::None, _)) => Ok(Meaning::Nothing),
+            Some((Effect::Remount, _)) => Ok(Meaning::Remount),
             Some((Effect::Warning, why)) => Ok(Meaning::Ignored(why)),
             Some((Effect::Refusal, reason)) => Err(OptionError::Refused {
                 name: written.to_owned(),
@@ -397,6 +417,18 @@ mod tests {
         let fstab = "rw,ro,defaults,noauto,nofail,users,user=ann,_netdev,nosuid,nodev,relatime,lazytime,sync,,\
                      x-systemd.automount,x-gvfs-show,comment=films,fsname=x,subtype=y,default_permissions";
         assert_eq!(arguments(fstab).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn remount_is_no_flag_and_refuses_rw() {
+        // What mount(8) passes for `-o remount,bwlimit=1MB`.
+        let merged = "ro,nosuid,nodev,relatime,remount,user_id=0,group_id=0,default_permissions,bwlimit=1MB";
+        let expanded = expand(&mount_command(), merged).unwrap();
+        assert!(expanded.remounts);
+        assert_eq!(expanded.flags, ["--bwlimit=1MB"]);
+        let refused = expand(&mount_command(), "rw,remount").unwrap_err().to_string();
+        insta::assert_snapshot!(refused, @"`-o rw`: a mount is always read-only; leave it out");
+        assert!(!expand(&mount_command(), "rw").unwrap().remounts);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Command};
 use nix::unistd::{getegid, geteuid};
 
-use super::args::{MountArgs, mount_command};
+use super::args::{DESCRIPTORS, FIRST_FD, MountArgs, mount_command};
 use super::error::ConfigError;
 use super::file::{ConfigFile, FileError};
 use super::library::{LibraryFile, is_library};
@@ -72,7 +72,10 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
             .map(|member| member.spec.clone())
             .collect();
     }
+    let of_path = || args.mountpoint.strip_prefix(DESCRIPTORS).ok()?.to_str()?.parse().ok();
+    let fd = args.fd.or_else(of_path).filter(|fd| FIRST_FD <= *fd);
     Ok(MountConfig {
+        fd,
         sources,
         library,
         source_name,
@@ -103,8 +106,9 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
         noexec: args.noexec,
         exec: args.exec,
         passthrough: !args.no_passthrough,
-        foreground: args.foreground,
+        foreground: args.foreground && !args.background,
         log_file: args.log_file.map(absolute).transpose()?,
+        log_format: args.log_format,
         verbosity: args.verbose,
         password_file,
         options: None,

@@ -7,7 +7,7 @@ use crate::source::SourceSpec;
 use crate::source::s3::{S3Config, is_region};
 
 /// The options about S3, before they are resolved.
-#[derive(Args)]
+#[derive(Args, PartialEq)]
 pub(super) struct S3Args {
     /// URL of the S3 service, for servers other than Amazon's
     ///

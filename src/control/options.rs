@@ -18,6 +18,13 @@ pub(crate) trait Options: Send + Sync {
     /// # Errors
     /// Why nothing has changed: one sentence.
     fn set(&self, assignments: &[String]) -> Result<Vec<OptionShown>, String>;
+
+    /// Changes options, each as `KEY=VALUE` or `KEY`: all of them or none. Those that are so already are left alone. Returns
+    /// those that have changed.
+    ///
+    /// # Errors
+    /// Why nothing has changed: one sentence.
+    fn remount(&self, options: &[String]) -> Result<Vec<OptionShown>, String>;
 }
 
 impl Control {
@@ -27,6 +34,19 @@ impl Control {
 
     pub(super) async fn set_options(&self, assignments: Vec<String>) -> Reply {
         self.with_options(move |options| options.set(&assignments)).await
+    }
+
+    pub(super) async fn remount(&self, source: Option<String>, asked: Vec<String>) -> Reply {
+        let mounted = &self.about.source;
+        if source.is_some_and(|source| source != *mounted) {
+            return Reply::Refused {
+                reason: format!(
+                    "{} shows {mounted}, which can't change while mounted; unmount it, then mount the other source",
+                    self.about.mountpoint.display()
+                ),
+            };
+        }
+        self.with_options(move |options| options.remount(&asked)).await
     }
 
     async fn with_options(

@@ -160,6 +160,15 @@ pub(crate) enum Request {
         /// Each as `KEY=VALUE`.
         assignments: Vec<String>,
     },
+    /// Change options as `mount -o remount` does: all of them or none, except for those that are so already. Answered by
+    /// [`Reply::Options`] with those that have changed.
+    Remount {
+        /// The source in the user's words; another one is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+        /// Each as `KEY=VALUE`, or `KEY` alone for a switch.
+        options: Vec<String>,
+    },
     /// Report whether the mount does its work. No disk and no server is asked. Answered by [`Reply::Checked`].
     Check,
     /// Read the file of the library again. Answered by [`Reply::Reloaded`].

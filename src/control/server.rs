@@ -194,6 +194,7 @@ async fn answer(
         Request::Refresh { paths, recursive } => refresh(control, paths, recursive, writer).await?,
         Request::GetOptions { key } => control.get_options(key).await,
         Request::SetOptions { assignments } => control.set_options(assignments).await,
+        Request::Remount { source, options } => control.remount(source, options).await,
         Request::Check => status::check(control),
         Request::Reload => reload(control).await,
         Request::AwaitEnd => std::future::pending().await,

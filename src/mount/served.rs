@@ -49,6 +49,14 @@ const LARGEST_DIRECTORIES: usize = 5;
 /// # Errors
 /// The obstacle, as a sentence for the user.
 pub(crate) fn claim(config: &MountConfig) -> anyhow::Result<Arc<RunFile>> {
+    if let Some(fd) = config.fd {
+        // It is mounted already: a look at the mountpoint would wait for the session that is to come.
+        let mountpoint = match config.mountpoint.starts_with(mountpoint::DESCRIPTORS) {
+            true => PathBuf::from(format!("/proc/{}/fd/{fd}", std::process::id())),
+            false => config.mountpoint.clone(),
+        };
+        return Ok(Arc::new(RunFile::create(&mountpoint)?));
+    }
     mountpoint::check(&config.mountpoint, config.allow_other)?;
     for directory in config.sources.iter().filter_map(SourceSpec::directory) {
         mountpoint::check_is_outside(&config.mountpoint, &directory)?;
@@ -345,11 +353,15 @@ fn start_session(
         allow_other: config.allow_other,
         noexec: config.noexec,
     };
-    let device = mountpoint::mount(run_file, &flags)?;
+    let device = match config.fd {
+        Some(fd) => mountpoint::take_over(run_file, fd)?,
+        None => mountpoint::mount(run_file, &flags)?,
+    };
     let start = || -> anyhow::Result<JoinHandle<()>> {
         let device = connection.start(device, SESSION_THREADS)?;
         let mut session_config = fuser::Config::default();
-        session_config.acl = if config.allow_other {
+        // Who may use a mount that another process made, the kernel knows from there.
+        session_config.acl = if config.allow_other || config.fd.is_some() {
             SessionACL::All
         } else {
             SessionACL::Owner
@@ -357,8 +369,14 @@ fn start_session(
         session_config.n_threads = Some(SESSION_THREADS);
         // All threads can read one socket.
         session_config.clone_fd = !connection.is_relayed();
-        let session = Session::from_fd(filesystem, device, session_config.acl, session_config)
-            .context("the kernel does not respond on the mount")?;
+        let session = Session::from_fd(filesystem, device, session_config.acl, session_config).with_context(|| {
+            match config.fd {
+                Some(fd) => format!(
+                    "the kernel does not respond on file descriptor {fd}; mount(2) with it first, and hand it over once"
+                ),
+                None => "the kernel does not respond on the mount".to_owned(),
+            }
+        })?;
         connection.wait_until_settled();
         let run = move || on_end(session.run());
         Ok(std::thread::Builder::new().name("session".into()).spawn(run)?)

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::cache::{Cache, NewSize};
 use crate::config::{
-    CHANGEABLE, Changeable, MountConfig, MountOptions, OptionSources, OptionValue, ValueOrigin, first_line,
+    CHANGEABLE, Changeable, InForce, MountConfig, OptionSources, OptionValue, RemountSplit, ValueOrigin, first_line,
     option_named, read_netrc,
 };
 use crate::control::Options;
@@ -37,6 +37,8 @@ pub(super) struct Settings {
     tree: Arc<Tree>,
     /// What the options were made of; `None` if a Rust program serves the mount.
     sources: Option<OptionSources>,
+    /// With what the mount began; `None` likewise.
+    in_force: Option<InForce>,
     /// The user that the URL of a source names, and whether the URL has the password too.
     user_in_url: Option<(String, bool)>,
     is_library: bool,
@@ -59,15 +61,19 @@ struct Checked {
 impl Settings {
     pub(super) fn new(config: &MountConfig, cache: &Arc<Cache>, client: &Client, tree: &Arc<Tree>) -> Settings {
         let current = Changeable::of(config);
-        let (sources, values) = match &config.options {
-            Some(MountOptions { sources, values }) => (Some(sources.clone()), values.clone()),
+        let (sources, in_force, values) = match &config.options {
+            Some(options) => (
+                Some(options.sources.clone()),
+                Some(options.in_force.clone()),
+                options.values.clone(),
+            ),
             None => {
                 let value = |name: &&str| OptionValue {
                     name: (*name).to_owned(),
                     value: current.value(name),
                     origin: ValueOrigin::Program,
                 };
-                (None, CHANGEABLE.iter().map(value).collect())
+                (None, None, CHANGEABLE.iter().map(value).collect())
             }
         };
         let users = config.sources.iter().map(|source| &source.url);
@@ -80,6 +86,7 @@ impl Settings {
             client: client.clone(),
             tree: Arc::clone(tree),
             sources,
+            in_force,
             user_in_url: named.into_iter().next(),
             is_library: config.library.is_some(),
             state: Mutex::new(State { current, values }),
@@ -276,6 +283,35 @@ impl Settings {
             _ => None,
         }
     }
+
+    /// The options with which the mount began.
+    ///
+    /// # Errors
+    /// If a Rust program serves the mount.
+    fn started_with(&self) -> Result<&InForce, String> {
+        let in_force = self.in_force.as_ref();
+        in_force.ok_or_else(|| "a program serves this mount, and its options are the program's".to_owned())
+    }
+
+    /// Changes the options of these names to `next`.
+    fn change(&self, state: &mut State, next: Changeable, names: Vec<&str>) -> Result<Vec<OptionShown>, String> {
+        let checked = self.check(&state.current, next, &names, false)?;
+        self.apply(state, checked);
+        let mut shown = Vec::new();
+        for name in names {
+            let value = OptionValue {
+                name: name.to_owned(),
+                value: state.current.value(name),
+                origin: ValueOrigin::Set,
+            };
+            shown.push(self.shown(&value));
+            match state.values.iter_mut().find(|known| known.name == name) {
+                Some(known) => *known = value,
+                None => state.values.push(value),
+            }
+        }
+        Ok(shown)
+    }
 }
 
 impl Options for Settings {
@@ -296,9 +332,7 @@ impl Options for Settings {
     }
 
     fn set(&self, assignments: &[String]) -> Result<Vec<OptionShown>, String> {
-        if self.sources.is_none() {
-            return Err("a program serves this mount, and its options are the program's".to_owned());
-        }
+        self.started_with()?;
         let mut state = self.state.lock();
         let mut next = state.current.clone();
         let mut names: Vec<&str> = Vec::new();
@@ -309,22 +343,30 @@ impl Options for Settings {
             }
             names.push(name);
         }
-        let checked = self.check(&state.current, next, &names, false)?;
-        self.apply(&mut state, checked);
-        let mut shown = Vec::new();
-        for name in names {
-            let value = OptionValue {
-                name: name.to_owned(),
-                value: state.current.value(name),
-                origin: ValueOrigin::Set,
-            };
-            shown.push(self.shown(&value));
-            match state.values.iter_mut().find(|known| known.name == name) {
-                Some(known) => *known = value,
-                None => state.values.push(value),
+        self.change(&mut state, next, names)
+    }
+
+    fn remount(&self, options: &[String]) -> Result<Vec<OptionShown>, String> {
+        let RemountSplit { assignments, fixed } = self.started_with()?.split(options);
+        if !fixed.is_empty() {
+            let names: Vec<String> = fixed.iter().map(|name| format!("`{name}`")).collect();
+            return Err(format!(
+                "{} can't change while mounted; unmount, then mount with the new options",
+                names.join(", ")
+            ));
+        }
+        let mut state = self.state.lock();
+        let mut next = state.current.clone();
+        let mut names: Vec<&str> = Vec::new();
+        for assignment in &assignments {
+            // A line in fstab and what is typed besides may name one option: the last one counts, as with mount(8).
+            let name = next.assign(assignment)?;
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
-        Ok(shown)
+        names.retain(|name| next.value(name) != state.current.value(name));
+        self.change(&mut state, next, names)
     }
 }
 

@@ -5,4 +5,5 @@ pub(super) mod list;
 pub(super) mod mount;
 pub(super) mod options;
 pub(super) mod reload;
+mod remount;
 pub(super) mod unmount;

@@ -4,20 +4,30 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, Command, FromArgMatches};
 
+use super::remount;
 use crate::cli::support::scrub_argv::hide_secrets;
 use crate::cli::support::{background, parse};
 use crate::config::{
-    self, Expanded, MountArgs, MountConfig, MountOptions, OptionSources, expand_options, mount_command,
+    self, Expanded, InForce, MountArgs, MountConfig, MountOptions, OptionSources, expand_options, mount_command,
 };
 use crate::logging;
 use crate::mount::{self, Ready, mountpoint};
 
 pub(in crate::cli) fn run(matches: &ArgMatches, typed: &[OsString], program: &Command) -> anyhow::Result<()> {
+    let asked = MountArgs::from_arg_matches(matches)?;
+    let by_options = expand_options(&mount_command(), &asked.options())?;
+    if by_options.remounts {
+        warn_of(by_options.ignored);
+        return remount::run(asked, &by_options.flags, matches);
+    }
     let (args, options) = understand(matches, typed, program)?;
     let is_dry_run = args.is_dry_run();
     let mut config = config::resolve(args, options.sources.library().cloned())?;
     config.options = Some(options);
-    config.mountpoint = mountpoint::resolve(&config.mountpoint)?;
+    config.mountpoint = match config.fd {
+        Some(fd) => mountpoint::handed_over(fd, &config.mountpoint)?,
+        None => mountpoint::resolve(&config.mountpoint)?,
+    };
     if is_dry_run {
         return Ok(());
     }
@@ -41,6 +51,7 @@ pub(in crate::cli) fn understand(
     let Expanded {
         flags: by_options,
         ignored,
+        remounts: _,
     } = expand_options(&command, &args.options())?;
     warn_of(ignored);
     warn_of(config::unknown_variables(&command, std::env::vars_os()));
@@ -56,7 +67,16 @@ pub(in crate::cli) fn understand(
     let matches = read_again(program, &flags, typed);
     let values = sources.values(&matches, &files);
     let args = MountArgs::from_arg_matches(&matches)?;
-    Ok((args, MountOptions { sources, values }))
+    let typed = typed.iter().skip(COMMAND_WORDS).cloned();
+    let in_force = InForce::new(flags.into_iter().map(OsString::from).chain(typed).collect());
+    Ok((
+        args,
+        MountOptions {
+            sources,
+            values,
+            in_force,
+        },
+    ))
 }
 
 /// Says what has no effect, each in one sentence.

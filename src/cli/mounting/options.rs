@@ -78,11 +78,7 @@ pub(in crate::cli) fn run_set(matches: &ArgMatches) -> anyhow::Result<()> {
     hide_secrets();
     let assignments = args.assignments.iter().map(|text| absolute_assignment(text)).collect();
     let options = ask(args.mountpoint, &Request::SetOptions { assignments })?;
-    for option in &options {
-        if let Some(note) = &option.note {
-            eprintln!("fetchfs: {}: {note}", option.key);
-        }
-    }
+    targets::warn_of_notes(&options);
     Ok(())
 }
 

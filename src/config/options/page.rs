@@ -109,6 +109,7 @@ fn page() -> String {
             Effect::None => "none",
             Effect::Warning => "none, with a warning",
             Effect::Refusal => "refused",
+            Effect::Remount => "done",
         };
         let names: Vec<String> = words.words.iter().map(|word| format!("`{word}`")).collect();
         let _ = writeln!(page, "| {} | {effect} | {} |", names.join(", "), words.why);

@@ -3,17 +3,23 @@
 //! Uses mount(2) directly where the process may, else fusermount3. Both give the same mount: type `fuse.fetchfs`, the
 //! URL as its source, read-only, nosuid, nodev, permissions checked by the kernel.
 
-use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{self, OpenOptions};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::MsFlags;
+use nix::sys::stat::makedev;
 use nix::unistd::{getegid, geteuid};
 
-use super::check::{DEVICE, unusable_device};
-use super::{FSTYPE, MountError, RunFile, fusermount};
+use super::check::{DEVICE, resolve, unreachable_path, unusable_device};
+use super::{DESCRIPTORS, FSTYPE, MountError, RunFile, fusermount, table};
+
+/// The device number of `/dev/fuse` (the kernel's Documentation/admin-guide/devices.txt).
+const FUSE_MAJOR: u64 = 10;
+const FUSE_MINOR: u64 = 229;
 
 /// Flags of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +47,72 @@ pub(crate) fn mount(mark: &RunFile, flags: &MountFlags) -> Result<OwnedFd, Mount
     }?;
     mark.mounted();
     Ok(device)
+}
+
+/// Where a mount is whose `/dev/fuse` another process hands over as the descriptor `fd`. `path` is its mountpoint, or
+/// `/dev/fd/FD` if it may be anywhere. In the latter case that is also the answer if this process does not see the mount.
+///
+/// # Errors
+/// If the descriptor is none of `/dev/fuse`, or another mount or none is on `path`.
+pub(crate) fn handed_over(fd: RawFd, path: &Path) -> Result<PathBuf, MountError> {
+    check_descriptor(fd)?;
+    let device = device_of(fd);
+    if path.starts_with(DESCRIPTORS) {
+        let mut mounts = table::read().unwrap_or_default().into_iter();
+        let whole = |mount: &table::Mount| Some(mount.device) == device && mount.root == Path::new("/");
+        let seen = mounts.rfind(whole).map(|mount| mount.mount_point);
+        return Ok(seen.unwrap_or_else(|| path.to_owned()));
+    }
+    let place = resolve(path).and_then(|path| table::locate(&path).map_err(|error| unreachable_path(&path, error)))?;
+    let is_it = |mount: &table::Mount| mount.is_fuse() && device.is_none_or(|device| mount.device == device);
+    match place.mount.as_ref().is_some_and(is_it) {
+        true => Ok(place.path),
+        false => Err(MountError::NotMountedWith { path: place.path, fd }),
+    }
+}
+
+/// Takes the descriptor that [`handed_over`] has accepted, for a mount that the owner of `mark` serves. To be called once.
+///
+/// # Errors
+/// If it was closed meanwhile.
+pub(crate) fn take_over(mark: &RunFile, fd: RawFd) -> Result<OwnedFd, MountError> {
+    check_descriptor(fd)?;
+    // SAFETY: the descriptor is open. This process got it when it began, for this purpose, and takes it only here.
+    let device = unsafe { OwnedFd::from_raw_fd(fd) };
+    fcntl(&device, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|errno| MountError::Io {
+        doing: "take over",
+        path: descriptor_path(fd),
+        error: errno.into(),
+    })?;
+    mark.mounted_as(device_of(fd));
+    Ok(device)
+}
+
+/// Checks that a descriptor is one of `/dev/fuse`, whatever name that has in a container.
+fn check_descriptor(fd: RawFd) -> Result<(), MountError> {
+    let path = format!("/proc/self/fd/{fd}");
+    let Ok(found) = fs::metadata(&path) else {
+        return Err(MountError::NotOpen(fd));
+    };
+    if found.file_type().is_char_device() && found.rdev() == makedev(FUSE_MAJOR, FUSE_MINOR) {
+        return Ok(());
+    }
+    let what = fs::read_link(path).map_or_else(|_| "something else".to_owned(), |what| what.display().to_string());
+    Err(MountError::NotTheDevice { fd, what })
+}
+
+/// The device number of the mount to which a `/dev/fuse` belongs. `None` without a mount, and on kernels that do not show
+/// it.
+fn device_of(fd: RawFd) -> Option<(u32, u32)> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let mut lines = text.lines();
+    let number: u32 = lines.find_map(|line| line.strip_prefix("fuse_connection:")?.trim().parse().ok())?;
+    // As in the kernel's include/linux/kdev_t.h.
+    Some((number >> 20, number & 0xf_ffff))
+}
+
+fn descriptor_path(fd: RawFd) -> PathBuf {
+    Path::new(DESCRIPTORS).join(fd.to_string())
 }
 
 /// Mounts through fusermount3.

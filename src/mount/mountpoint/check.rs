@@ -163,7 +163,7 @@ pub(super) fn unusable_device(error: io::Error) -> MountError {
     }
 }
 
-fn unreachable_path(path: &Path, error: io::Error) -> MountError {
+pub(super) fn unreachable_path(path: &Path, error: io::Error) -> MountError {
     let path = path.to_owned();
     match error.kind() {
         ErrorKind::NotFound => MountError::Missing(path),

@@ -60,6 +60,27 @@ pub(crate) enum MountError {
         /// The message of the attempt.
         reason: String,
     },
+    /// A descriptor that was to be handed over is not open.
+    #[error(
+        "there is no open file descriptor {0}; the process that starts fetchfs must leave it open (without close-on-exec)"
+    )]
+    NotOpen(i32),
+    /// A descriptor that was to be handed over is of something else.
+    #[error("file descriptor {fd} is {what}, not /dev/fuse; open /dev/fuse and mount(2) with it first")]
+    NotTheDevice {
+        /// The descriptor.
+        fd: i32,
+        /// What it is.
+        what: String,
+    },
+    /// The mount of a descriptor is not where it should be.
+    #[error("no mount of file descriptor {fd} is on {path}; mount(2) there first, with fd={fd}, or name /dev/fd/{fd} instead", path = path.display())]
+    NotMountedWith {
+        /// The mountpoint.
+        path: PathBuf,
+        /// The descriptor.
+        fd: i32,
+    },
     /// Another fetchfs is about to mount on the same path, or has not quite ended there.
     #[error("another fetchfs (pid {pid}) uses {}; wait for it, or end it with `kill {pid}`", path.display())]
     Taken {

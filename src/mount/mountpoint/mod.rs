@@ -28,7 +28,8 @@ mod read_ahead;
 mod runfile;
 mod table;
 
-pub(crate) use attach::{MountFlags, mount};
+pub(crate) use crate::config::DESCRIPTORS;
+pub(crate) use attach::{MountFlags, handed_over, mount, take_over};
 pub(crate) use check::{check, check_device, check_is_outside, may_allow_other, resolve};
 pub(crate) use detach::{Ended, Mode, unmount, unmount_own};
 pub(crate) use error::MountError;

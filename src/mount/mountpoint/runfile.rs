@@ -101,11 +101,16 @@ impl RunFile {
 
     /// Records the mount's device. From now on, a mountpoint without a mount means that it was unmounted.
     pub(super) fn mounted(&self) {
+        self.mounted_as(None);
+    }
+
+    /// [`Self::mounted`], of a mount whose device is known.
+    pub(super) fn mounted_as(&self, device: Option<(u32, u32)>) {
         // If the write fails, the claim lasts longer than necessary.
         let _ = writeln!(&*self.file.lock(), "{MOUNTED}");
-        let mount = table::locate(&self.mountpoint).ok().and_then(|place| place.mount);
-        if let Some(mount) = mount {
-            let _ = self.device.set(mount.device);
+        let at_path = || table::locate(&self.mountpoint).ok()?.mount.map(|mount| mount.device);
+        if let Some(device) = device.or_else(at_path) {
+            let _ = self.device.set(device);
         }
     }
 
