@@ -54,7 +54,7 @@ fn json_lines_name_their_events() {
         .lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
-    for event in ["mounted", "unmounted"] {
+    for event in ["mounted", "unmounting"] {
         assert!(lines.iter().any(|line| line["event"] == event), "{text}");
     }
     for line in &lines {

@@ -13,10 +13,11 @@ use super::doctor;
 use crate::cli::support;
 use crate::cli::support::failure::sentence;
 use crate::cli::support::{output, targets};
+use crate::config::log_dir;
 use crate::control::protocol::{Reply, Request};
 
 /// Lines of the system log in a report.
-const LOG_LINES: &str = "200";
+const LOG_LINES: usize = 200;
 
 /// Write a report for the developers: one text without secrets
 ///
@@ -134,12 +135,39 @@ fn settings() -> String {
 /// The last lines about fetchfs in the system log, where this user may read it.
 fn log() -> String {
     let journal = Program::new("journalctl")
-        .args(["--identifier=fetchfs", "--no-pager", "--quiet", "--lines", LOG_LINES])
+        .args([
+            "--identifier=fetchfs",
+            "--no-pager",
+            "--quiet",
+            "--lines",
+            &LOG_LINES.to_string(),
+        ])
         .stdin(Stdio::null())
         .output();
     match journal {
         Ok(ran) if ran.status.success() => String::from_utf8_lossy(&ran.stdout).into_owned(),
         Ok(ran) => format!("journalctl: {}", String::from_utf8_lossy(&ran.stderr)),
-        Err(error) => format!("there is no journalctl ({error}); see --log-file of the mount"),
+        Err(_) => log_files(),
+    }
+}
+
+/// The last lines of the log files of this user's mounts, which a machine without a system log has.
+fn log_files() -> String {
+    let entries = log_dir().and_then(|dir| fs::read_dir(dir).ok());
+    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .collect();
+    paths.sort_unstable();
+    let shown = paths.iter().map(|path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        format!("{}\n{}", path.display(), last.join("\n"))
+    });
+    let shown: Vec<String> = shown.collect();
+    match shown.is_empty() {
+        true => "there is no journalctl and no log file; see --log-file of the mount".to_owned(),
+        false => shown.join("\n"),
     }
 }

@@ -116,8 +116,8 @@ fn every_kind_of_value_is_known() {
             && matches!(kind::Kind::of(flag), kind::Kind::Text | kind::Kind::Texts)
         {
             let texts = [
-                "DIR", "FILE", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND", "COUNTRY",
-                "REGION",
+                "DIR", "FILE", "FORM", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND",
+                "COUNTRY", "REGION",
             ];
             assert!(
                 texts.contains(&placeholder.as_str()),
