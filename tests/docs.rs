@@ -188,6 +188,27 @@ fn example_files_work() {
 }
 
 #[test]
+fn every_flag_of_rclone_mount_is_explained() {
+    let page = fs::read_to_string(project().join("docs/coming-from.md")).expect("a page");
+    let explained: BTreeSet<&str> = page.split(|c: char| c.is_whitespace() || "`,".contains(c)).collect();
+    let help = run(Command::new(program("rclone", "rclone")).args(["mount", "--help"]))
+        .succeeded()
+        .out;
+    // A line of the list begins with the flag, or with its short form.
+    let flags = help.lines().filter(|line| line.starts_with("  ")).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let first = words.next()?;
+        let is_short = first.len() == 3 && first.starts_with('-') && first.ends_with(',');
+        if is_short { words.next() } else { Some(first) }.filter(|word| word.starts_with("--"))
+    });
+    let missing: BTreeSet<&str> = flags
+        .filter(|flag| !explained.contains(flag) && *flag != "--help")
+        .collect();
+    assert!(help.contains("--vfs-cache-mode"), "{help}");
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn links_of_the_documents_lead_somewhere() {
     let mut broken = Vec::new();
     for page in pages() {
