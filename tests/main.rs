@@ -29,6 +29,7 @@ mod disk_failures;
 mod docs;
 mod doctor;
 mod documents;
+mod explain;
 mod filesystem;
 mod full_disk;
 mod harness;

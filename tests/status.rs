@@ -24,7 +24,7 @@ const MIB: u64 = 1 << 20;
 /// Chunks of the default size.
 const CHUNK: u64 = 256 * KIB;
 
-fn origin_with(files: &[(&str, u64)]) -> Origin {
+pub fn origin_with(files: &[(&str, u64)]) -> Origin {
     let origin = Origin::start();
     for &(path, size) in files {
         origin.add(path, content(path, size));
@@ -44,10 +44,10 @@ fn text_of(mount: &Mount) -> String {
 }
 
 /// A process that reads 64 KiB of a file at an offset. Killed when this is dropped.
-struct ReaderProcess(Child);
+pub struct ReaderProcess(Child);
 
 impl ReaderProcess {
-    fn of(path: &Path, offset: u64) -> ReaderProcess {
+    pub fn of(path: &Path, offset: u64) -> ReaderProcess {
         let mut dd = Command::new("dd");
         dd.arg(format!("if={}", path.display()));
         dd.args(["of=/dev/null", "bs=65536", "count=1", "iflag=direct"]);

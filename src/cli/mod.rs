@@ -38,6 +38,7 @@ pub fn run() -> ExitCode {
         Some(("evict", matches)) => caching::evict::run(matches),
         Some(("list", matches)) => mounting::list::run(matches),
         Some(("map", matches)) => observing::map::run(matches),
+        Some(("explain", matches)) => observing::explain::run(matches),
         Some(("refresh", matches)) => caching::refresh::run(matches),
         Some(("status", matches)) => observing::status::run(matches),
         Some(("top", matches)) => observing::top::run(matches),
@@ -78,6 +79,7 @@ fn command() -> Command {
         .subcommand(caching::evict::command())
         .subcommand(mounting::list::command())
         .subcommand(observing::map::command())
+        .subcommand(observing::explain::command())
         .subcommand(caching::refresh::command())
         .subcommand(observing::status::command())
         .subcommand(observing::top::command())

@@ -9,6 +9,7 @@
 
 mod client;
 mod context;
+pub(crate) mod explain;
 mod jobs;
 mod maps;
 mod options;

@@ -135,6 +135,11 @@ pub(crate) enum Request {
         /// The files.
         paths: Vec<TreePath>,
     },
+    /// Report the slowest recent reads of files, or of the files in directories. Answered by [`Reply::Explained`].
+    Explain {
+        /// The files and directories.
+        paths: Vec<TreePath>,
+    },
     /// Ask the servers what is there now. Answered by repeated [`Reply::Refreshing`], then [`Reply::Refreshed`].
     Refresh {
         /// The files and directories to refresh.
@@ -226,6 +231,13 @@ pub(crate) enum Reply {
         /// In the order of the request.
         files: Vec<FileMap>,
         /// What has no map, and why.
+        failures: Vec<Failure>,
+    },
+    /// How the reads of the files went, except for the failures.
+    Explained {
+        /// In the order of the request.
+        files: Vec<super::explain::Explained>,
+        /// What is not there, and why.
         failures: Vec<Failure>,
     },
     /// Progress of a refresh. More replies follow.

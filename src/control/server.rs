@@ -191,6 +191,7 @@ async fn answer(
             force,
         } => control.evict(paths, recursive, force).await,
         Request::Map { paths } => control.maps(paths).await,
+        Request::Explain { paths } => control.explain(paths).await,
         Request::Refresh { paths, recursive } => refresh(control, paths, recursive, writer).await?,
         Request::GetOptions { key } => control.get_options(key).await,
         Request::SetOptions { assignments } => control.set_options(assignments).await,

@@ -18,7 +18,10 @@ pub(crate) struct ReadCounts {
     hit_latency: Histogram,
     miss_reads: Counter,
     miss_bytes: Counter,
+    miss_nanoseconds: Counter,
     failed_reads: Counter,
+    /// Nanoseconds that the longest read took.
+    longest: AtomicU64,
     /// Byte offset at which the last read ended.
     position: AtomicU64,
     /// The thread that read last; 0 before the first read, or if it is unknown.
@@ -38,6 +41,10 @@ pub(crate) struct ReadTotals {
     pub miss_reads: u64,
     /// Their bytes.
     pub miss_bytes: u64,
+    /// How long they took, in nanoseconds.
+    pub miss_nanoseconds: u64,
+    /// How long the longest read took that got its bytes, in nanoseconds. Of several sums, the largest.
+    pub longest_nanoseconds: u64,
     /// Reads that ended with an error, other than an interrupt.
     pub failed_reads: u64,
 }
@@ -48,13 +55,23 @@ impl ReadCounts {
         self.hit_reads.add(1);
         self.hit_bytes.add(bytes);
         self.hit_latency.note(time);
-        self.position.store(end, Ordering::Relaxed);
+        self.note_end(end, time);
     }
 
-    /// A read of `bytes` bytes that has waited has ended at byte `end` of the file.
-    pub(crate) fn note_miss(&self, bytes: u64, end: u64) {
+    /// A read of `bytes` bytes that has waited has ended at byte `end` of the file, after `time`.
+    pub(crate) fn note_miss(&self, bytes: u64, end: u64, time: Duration) {
         self.miss_reads.add(1);
         self.miss_bytes.add(bytes);
+        self.miss_nanoseconds.add(nanoseconds(time));
+        self.note_end(end, time);
+    }
+
+    fn note_end(&self, end: u64, time: Duration) {
+        let time = nanoseconds(time);
+        // Most reads are not the longest, and write nothing.
+        if time > self.longest.load(Ordering::Relaxed) {
+            self.longest.fetch_max(time, Ordering::Relaxed);
+        }
         self.position.store(end, Ordering::Relaxed);
     }
 
@@ -86,9 +103,15 @@ impl ReadCounts {
             hit_latency: self.hit_latency.totals(),
             miss_reads: self.miss_reads.get(),
             miss_bytes: self.miss_bytes.get(),
+            miss_nanoseconds: self.miss_nanoseconds.get(),
+            longest_nanoseconds: self.longest.load(Ordering::Relaxed),
             failed_reads: self.failed_reads.get(),
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl AddAssign for ReadTotals {
@@ -98,6 +121,8 @@ impl AddAssign for ReadTotals {
         self.hit_latency += more.hit_latency;
         self.miss_reads += more.miss_reads;
         self.miss_bytes += more.miss_bytes;
+        self.miss_nanoseconds += more.miss_nanoseconds;
+        self.longest_nanoseconds = self.longest_nanoseconds.max(more.longest_nanoseconds);
         self.failed_reads += more.failed_reads;
     }
 }

@@ -55,10 +55,12 @@ pub struct WaitingRead {
     pub entry: Arc<CacheEntry>,
     /// The bytes that it still needs; may reach past the end of the file.
     pub bytes: Range<u64>,
-    /// What it waits for.
+    /// What it waits for now.
     pub phase: Phase,
-    /// For how long.
+    /// For how long it has waited.
     pub waited: Duration,
+    /// What for.
+    pub(crate) so_far: Waited,
 }
 
 /// Carries out fetches: the downloader, or a fake in tests.
@@ -286,6 +288,11 @@ impl ChunkManager {
                 entry,
                 bytes,
                 phase,
+                so_far: state.waiting[&waiter]
+                    .clock
+                    .as_ref()
+                    .map(WaitClock::so_far)
+                    .unwrap_or_default(),
                 waited: self
                     .read_timeout
                     .saturating_sub(deadline.saturating_duration_since(now)),

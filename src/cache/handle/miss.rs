@@ -8,12 +8,15 @@ use std::time::Duration;
 use super::reader::Reader;
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::fetch::manager::{WaitReport, Waited};
+use crate::http::Origin;
 use crate::stats::{MissReason, Phase, PhaseTimes};
 
 /// What a read has waited for. Most wait once; one whose bytes are lost or evicted meanwhile waits again.
 pub(super) struct Miss {
     /// Why its bytes were not here, but for [`MissReason::InFlight`].
     reason: MissReason,
+    /// The thread that made it; 0 if it is unknown.
+    thread: u32,
     /// Of the waits that are over.
     waited: Option<Waited>,
     /// Of the wait that goes on, or is just over.
@@ -25,9 +28,21 @@ impl Miss {
     pub(super) fn new(reader: &Reader, entry: &Arc<CacheEntry>, bytes: &Range<u64>) -> Miss {
         Miss {
             reason: reason(reader.entry(), entry, bytes),
+            thread: reader.open_file().map_or(0, |open| open.counts.thread()),
             waited: None,
             report: WaitReport::default(),
         }
+    }
+
+    /// The thread that made it; 0 if it is unknown.
+    pub(super) fn thread(&self) -> u32 {
+        self.thread
+    }
+
+    /// The last server that answered for it.
+    pub(super) fn server(&self) -> Option<String> {
+        let server = self.waited.as_ref()?.server.as_ref();
+        server.map(Origin::to_string)
     }
 
     /// The report of its next wait.

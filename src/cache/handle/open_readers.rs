@@ -10,14 +10,15 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::cache::entry::cache_entry::CacheEntry;
-use crate::stats::{MissStats, ReadCounts, ReadTotals};
+use crate::stats::{MissStats, ReadCounts, ReadLog, ReadTotals};
 
 /// The open files of one mount.
 #[derive(Debug, Default)]
 pub(crate) struct OpenReaders {
-    /// Locked by open, close and status. **No other lock is taken under it.**
+    /// Locked by open, close and status. **Of other locks, only that of the log is taken under it.**
     state: Mutex<State>,
     misses: Arc<MissStats>,
+    log: Arc<ReadLog>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub(crate) struct OpenReader {
     pub counts: ReadCounts,
     /// The misses of its mount.
     pub misses: Arc<MissStats>,
+    /// The slow reads of its mount.
+    pub log: Arc<ReadLog>,
     /// Whether the kernel reads it by itself, unseen.
     is_passthrough: AtomicBool,
 }
@@ -72,9 +75,12 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.readers.state.lock();
-        if let Some(closed) = state.open.remove(&self.number) {
-            state.closed += closed.counts.totals();
-        }
+        let closed = state.open.remove(&self.number);
+        let Some((ino, reads)) = closed.map(|closed| (closed.ino, closed.counts.totals())) else {
+            return;
+        };
+        state.closed += reads;
+        self.readers.log.note_closed(ino, reads);
     }
 }
 
@@ -86,6 +92,7 @@ impl OpenReaders {
             entry: Arc::downgrade(entry),
             counts: ReadCounts::default(),
             misses: Arc::clone(&self.misses),
+            log: Arc::clone(&self.log),
             is_passthrough: AtomicBool::new(false),
         });
         let mut state = self.state.lock();
@@ -102,6 +109,11 @@ impl OpenReaders {
     /// The open files, in the order in which they were opened.
     pub(crate) fn open(&self) -> Vec<Arc<OpenReader>> {
         self.state.lock().open.values().map(Arc::clone).collect()
+    }
+
+    /// The slow reads, and those through closed handles by file.
+    pub(crate) fn log(&self) -> &ReadLog {
+        &self.log
     }
 
     /// The reads that had to wait.

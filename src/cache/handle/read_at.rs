@@ -7,16 +7,18 @@
 //! If the cache can't hold the bytes, or not give them back, the read is a **bypass**: the same, in the memory store.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::bounded;
 
 use super::miss::Miss;
+use super::open_readers::OpenReader;
 use super::reader::{Filled, Look, Missing, Reader, Span};
 use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::OnReady;
 use crate::cache::fetch::scheduler::WaiterId;
 use crate::http::redact;
+use crate::stats::{MissReason, Phase, PhaseTimes, Process, ReadLog, SlowRead};
 use crate::util::events;
 
 /// How often a read begins when the cache loses its bytes. A disk that loses them each time is no cache.
@@ -134,24 +136,51 @@ impl ReadAt {
             match &self.miss {
                 None => open.counts.note_hit(bytes, end, time),
                 Some(miss) => {
-                    open.counts.note_miss(bytes, end);
+                    open.counts.note_miss(bytes, end, time);
                     open.misses.note(time, &miss.times(time), miss.reason(fresh > 0));
                 }
+            }
+            if ReadLog::is_slow(time) {
+                let reason = self.miss.as_ref().map(|miss| miss.reason(fresh > 0));
+                self.log(open, time, reason, None);
             }
         }
         Step::Done(len)
     }
 
     fn failed(&self, error: ReadError) -> Step {
-        // An interrupted read is no failure.
-        if let Some(open) = self
-            .reader
-            .open_file()
-            .filter(|_| !matches!(error, ReadError::Cancelled))
-        {
-            open.counts.note_failure();
+        if let Some(open) = self.reader.open_file() {
+            // An interrupted read is no failure.
+            if !matches!(error, ReadError::Cancelled) {
+                open.counts.note_failure();
+            }
+            let time = self.begun.elapsed();
+            if ReadLog::is_slow(time) {
+                self.log(open, time, None, Some(error.to_string()));
+            }
         }
         Step::Failed(error)
+    }
+
+    /// Remembers that this read was slow. The process that made it is still blocked, so its name can be found.
+    fn log(&self, open: &OpenReader, took: Duration, reason: Option<MissReason>, error: Option<String>) {
+        let mut times = PhaseTimes::default();
+        times.add(Phase::Disk, took);
+        let miss = self.miss.as_ref();
+        let thread = miss.map_or_else(|| open.counts.thread(), Miss::thread);
+        let read = SlowRead {
+            url: redact(self.reader.entry().url()).to_string(),
+            offset: self.offset,
+            len: self.len as u64,
+            began: SystemTime::now() - took,
+            took,
+            times: miss.map_or(times, |miss| miss.times(took)),
+            reason,
+            server: miss.and_then(Miss::server),
+            process: Process::of_thread(thread),
+            error,
+        };
+        open.log.note(open.ino, read);
     }
 
     fn wait(mut self, missing: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {

@@ -4,6 +4,8 @@ mod block;
 mod check;
 mod text;
 
+pub(super) use block::wrapped;
+
 #[cfg(test)]
 pub(super) use text::tests::busy;
 

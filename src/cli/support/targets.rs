@@ -119,7 +119,10 @@ pub(in crate::cli) fn say_started(mount: &InMount, job: u64) -> anyhow::Result<(
 /// The path below the mountpoint as a path of the system.
 pub(in crate::cli) fn shown(mount: &InMount, path: &TreePath) -> String {
     let shown = path.as_path().strip_prefix(&mount.root).unwrap_or(path.as_path());
-    mount.mountpoint.join(shown).display().to_string()
+    match shown.as_os_str().is_empty() {
+        true => mount.mountpoint.display().to_string(),
+        false => mount.mountpoint.join(shown).display().to_string(),
+    }
 }
 
 /// The failures of a command, over all mounts.

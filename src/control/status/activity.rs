@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::protocol::TreePath;
 use crate::http::redact;
-use crate::stats::{FailureRecord, Operation, Phase};
+use crate::stats::{FailureRecord, Operation, Phase, Process};
 
 /// What has happened since the mount began. **These only grow**, so the difference of two readings is what happened in
 /// between.
@@ -104,27 +104,6 @@ pub(crate) struct OpenFile {
     pub process: Option<Process>,
 }
 
-/// A process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Process {
-    /// Its number, as the mount's process sees it.
-    pub pid: u32,
-    /// Its name (comm).
-    pub name: String,
-}
-
-impl Process {
-    /// The process that a thread belongs to; `None` if it is gone or invisible.
-    pub(super) fn of_thread(thread: u32) -> Option<Process> {
-        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-        let pid = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-        let pid = pid.trim().parse().ok()?;
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let name = name.trim_end_matches('\n').to_owned();
-        Some(Process { pid, name })
-    }
-}
-
 /// A failure that programs saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SeenFailure {
@@ -165,18 +144,4 @@ impl From<FailureRecord> for SeenFailure {
 /// Seconds since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thread_is_named_by_its_process() {
-        let found = std::thread::spawn(|| Process::of_thread(nix::unistd::gettid().as_raw().cast_unsigned()));
-        let found = found.join().unwrap().expect("it is visible");
-        assert_eq!(found.pid, std::process::id());
-        assert!(!found.name.is_empty() && !found.name.contains('\n'));
-        assert_eq!(Process::of_thread(0), None);
-    }
 }

@@ -9,12 +9,13 @@ mod reads;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use activity::{OpenFile, Process, SeenFailure, Totals, Waiting, WaitingRead};
+pub(crate) use activity::{OpenFile, SeenFailure, Totals, Waiting, WaitingRead};
 pub(super) use measure::{check, measure};
 pub(crate) use origin::{Down, Origin};
 pub(crate) use reads::Reads;
 
 use crate::source::library::{MemberState, MemberStatus};
+pub(crate) use crate::stats::Process;
 
 /// What `fetchfs status` shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

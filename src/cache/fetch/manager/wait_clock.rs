@@ -66,13 +66,23 @@ impl WaitClock {
         (self.since, self.waits_for) = (now, waits_for);
     }
 
+    /// How the wait has gone so far.
+    pub(super) fn so_far(&self) -> Waited {
+        let mut waited = self.report.lock().clone();
+        self.add_to(&mut waited, Instant::now());
+        waited
+    }
+
     /// The wait is over.
-    pub(super) fn end(mut self) {
+    pub(super) fn end(self) {
         self.add_up(Instant::now());
     }
 
-    fn add_up(&mut self, now: Instant) {
-        let mut report = self.report.lock();
+    fn add_up(&self, now: Instant) {
+        self.add_to(&mut self.report.lock(), now);
+    }
+
+    fn add_to(&self, report: &mut Waited, now: Instant) {
         match &self.waits_for {
             Awaited::Phase(phase) => report.times.add(*phase, now.saturating_duration_since(self.since)),
             Awaited::Fetch(fetch) => {

@@ -44,7 +44,7 @@ impl Block {
 }
 
 /// The lines of a value. A word that is longer than a line, such as a URL, is never cut: it can be copied.
-fn wrapped(value: &str, width: usize) -> Vec<String> {
+pub(in crate::cli) fn wrapped(value: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in value.split(' ') {
         let room = if lines.len() == 1 { width } else { width - HANG };
