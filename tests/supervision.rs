@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::ground::{Ground, hello};
+use crate::common::ground::{Ground, hello, in_namespace};
 use crate::common::process::{Pidfd, assert_refuses};
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, run};
 
@@ -135,6 +135,29 @@ fn handed_over_descriptor_needs_no_mountpoint() {
     let process = Pidfd::open(process).expect("the process that serves it");
     process.signal(Signal::SIGTERM);
     assert!(process.wait(PATIENCE), "the daemon is left");
+    ground.assert_nothing_is_left();
+}
+
+/// A container that has no usable `/dev/fuse` and does not see the mount.
+#[test]
+fn handed_over_descriptor_works_without_dev_fuse() {
+    if !is_root() {
+        return;
+    }
+    let (origin, ground) = (hello(), Ground::new());
+    let device = device();
+    mount_with(&device, &ground.mountpoint());
+    let script = r#"
+        mount --bind /dev/null /dev/fuse
+        "$FETCHFS" mount --cache-dir "$1/cache" --log-file "$1/log" "$2" "$3"
+    "#;
+    let (url, place) = (origin.url("/"), format!("/dev/fd/{}", device.as_raw_fd()));
+    in_namespace(script, &[ground.home.path(), Path::new(&url), Path::new(&place)]).succeeded();
+    drop(device);
+    let hello = fs::read_to_string(ground.mountpoint().join("hello.txt"));
+    assert_eq!(hello.expect("to read"), "hello\n");
+    ground.unmount(&[]).succeeded();
+    ground.wait_for_the_end();
     ground.assert_nothing_is_left();
 }
 

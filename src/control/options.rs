@@ -41,8 +41,7 @@ impl Control {
         if source.is_some_and(|source| source != *mounted) {
             return Reply::Refused {
                 reason: format!(
-                    "{} shows {mounted}, which can't change while mounted; unmount it, then mount the other source",
-                    self.about.mountpoint.display()
+                    "the source is {mounted}, which can't change while mounted; unmount, then mount the other source"
                 ),
             };
         }

@@ -367,8 +367,9 @@ fn start_session(
             SessionACL::Owner
         };
         session_config.n_threads = Some(SESSION_THREADS);
-        // All threads can read one socket.
-        session_config.clone_fd = !connection.is_relayed();
+        // All threads can read one descriptor. For more, fuser opens /dev/fuse, which a process may not be able to whose
+        // descriptor was handed over.
+        session_config.clone_fd = !connection.is_relayed() && config.fd.is_none();
         let session = Session::from_fd(filesystem, device, session_config.acl, session_config).with_context(|| {
             match config.fd {
                 Some(fd) => format!(

@@ -145,9 +145,9 @@ fn log() -> String {
         .stdin(Stdio::null())
         .output();
     match journal {
-        Ok(ran) if ran.status.success() => String::from_utf8_lossy(&ran.stdout).into_owned(),
-        Ok(ran) => format!("journalctl: {}", String::from_utf8_lossy(&ran.stderr)),
-        Err(_) => log_files(),
+        Ok(ran) if ran.status.success() && !ran.stdout.is_empty() => String::from_utf8_lossy(&ran.stdout).into_owned(),
+        // Without a journal, or without one that this user may read.
+        _ => log_files(),
     }
 }
 
@@ -167,7 +167,7 @@ fn log_files() -> String {
     });
     let shown: Vec<String> = shown.collect();
     match shown.is_empty() {
-        true => "there is no journalctl and no log file; see --log-file of the mount".to_owned(),
+        true => "neither the journal nor a log file has a line; see --log-file of the mount".to_owned(),
         false => shown.join("\n"),
     }
 }

@@ -1,11 +1,12 @@
 //! Progress of a prefetch: a bar on a terminal, otherwise a line now and then.
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use terminal_size::{Width, terminal_size_of};
 
 use super::output;
 use crate::control::protocol::Progress;
@@ -15,6 +16,12 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 /// Interval of progress lines without a terminal.
 const LINES: Duration = Duration::from_secs(5);
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS: usize = 80;
+
+/// Columns of the shortest bar that is worth its room, with the space after it.
+const LEAST_BAR: usize = 10;
 
 /// Computes the rate and the time left.
 pub(in crate::cli) struct Meter {
@@ -77,6 +84,18 @@ impl Meter {
         text
     }
 
+    /// The text of [`Self::text`], with less in it if a terminal has fewer columns.
+    fn text_within(&self, progress: &Progress, columns: usize) -> String {
+        let text = self.text(progress);
+        if text.chars().count() <= columns {
+            return text;
+        }
+        let left = self
+            .time_left(progress)
+            .map(|left| format!(", {} left", humantime::format_duration(left)));
+        bytes_so_far(progress) + &left.unwrap_or_default()
+    }
+
     /// The line for the end of a prefetch.
     pub(in crate::cli) fn summary(&self, now: Instant, progress: &Progress) -> String {
         let time = Duration::from_millis(now.duration_since(self.began).as_millis() as u64);
@@ -101,12 +120,16 @@ impl Meter {
 pub(in crate::cli) fn so_far(progress: &Progress) -> String {
     let more = if progress.is_searching { " so far" } else { "" };
     format!(
-        "{} of {}, {} of {}{more}",
+        "{} of {}, {}{more}",
         progress.files_done,
         output::count(progress.files, "file"),
-        ByteSize(progress.bytes_had + progress.bytes_fetched),
-        ByteSize(progress.bytes)
+        bytes_so_far(progress)
     )
+}
+
+fn bytes_so_far(progress: &Progress) -> String {
+    let done = ByteSize(progress.bytes_had + progress.bytes_fetched);
+    format!("{done} of {}", ByteSize(progress.bytes))
 }
 
 /// Shows progress on standard error, because results go to standard output.
@@ -134,7 +157,12 @@ impl Display {
             Some(bar) => {
                 bar.set_length(progress.bytes);
                 bar.set_position(progress.bytes_had + progress.bytes_fetched);
-                bar.set_message(self.meter.text(progress));
+                let columns = terminal_size_of(stderr()).map_or(COLUMNS, |(Width(columns), _)| columns.into());
+                let text = self.meter.text_within(progress, columns);
+                // Too narrow for a bar beside the text; a line that wrapped would stay when the next one is drawn.
+                let has_room = text.chars().count() + LEAST_BAR <= columns;
+                bar.set_style(style(if has_room { "{wide_bar} {msg}" } else { "{wide_msg}" }));
+                bar.set_message(text);
             }
             None if now.duration_since(self.said) >= LINES => {
                 self.said = now;
@@ -164,8 +192,12 @@ impl Display {
 
 fn new_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {msg}").expect("a constant template"));
+    bar.set_style(style("{wide_msg}"));
     bar
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a constant template")
 }
 
 #[cfg(test)]
@@ -199,6 +231,9 @@ mod tests {
         meter.note(start + Duration::from_secs(2), progress.bytes_fetched);
         assert_eq!(meter.time_left(&progress), Some(Duration::from_secs(10)));
         insta::assert_snapshot!(meter.text(&progress), @"1 of 3 files, 4.8 MiB of 9.5 MiB, 488.3 KiB/s, 10s left");
+        let within = |columns| meter.text_within(&progress, columns);
+        insta::assert_snapshot!(within(80), @"1 of 3 files, 4.8 MiB of 9.5 MiB, 488.3 KiB/s, 10s left");
+        insta::assert_snapshot!(within(40), @"4.8 MiB of 9.5 MiB, 10s left");
         let searching = Progress {
             is_searching: true,
             failed: 2,
