@@ -7,6 +7,7 @@
 //!   readings is what happened in between.
 //! - **Counting costs a read no lock, no allocation and no memory that other handles write to.** An open file counts
 //!   its own reads ([`ReadCounts`]); they are summed for each report.
+//! - A read of 20 ms and more is remembered, under a lock, in bounded memory ([`ReadLog`]).
 //! - Reads that the kernel carries out by itself (FUSE passthrough) are not seen here, so they are not counted.
 
 mod counter;

@@ -1,6 +1,6 @@
 //! What to do about a slow read: a sentence for each phase in which most of its time may have been spent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ReadState;
@@ -42,7 +42,7 @@ impl Facts {
             None => "the server",
         };
         let prefetch = match path {
-            Some(path) => format!("fetchfs prefetch {}", self.mountpoint.join(path.as_path()).display()),
+            Some(path) => format!("fetchfs prefetch {}", quoted(&self.mountpoint.join(path.as_path()))),
             None => "fetchfs prefetch".to_owned(),
         };
         match phase {
@@ -140,6 +140,16 @@ fn spent(time: Duration) -> String {
     }
 }
 
+/// A path as a shell understands it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |char: char| char.is_alphanumeric() || "_./-+@%".contains(char);
+    match path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}
+
 fn capitalized(text: &str) -> String {
     match text.strip_prefix("the ") {
         Some(rest) => format!("The {rest}"),
@@ -221,6 +231,12 @@ mod tests {
             advice.contains("2 at a time") && !advice.contains("fetchfs set"),
             "{advice}"
         );
+    }
+
+    #[test]
+    fn path_can_be_copied_into_a_shell() {
+        assert_eq!(quoted(Path::new("/mnt/pub/a.iso")), "/mnt/pub/a.iso");
+        assert_eq!(quoted(Path::new("/mnt/It's $5")), r"'/mnt/It'\''s $5'");
     }
 
     #[test]
