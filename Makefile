@@ -13,6 +13,8 @@ SBINDIR ?= /sbin
 # What udev runs, and its rules.
 LIBEXECDIR ?= $(PREFIX)/libexec
 UDEVDIR    ?= $(PREFIX)/lib/udev/rules.d
+# The settings of updatedb(8), if it is installed: it does not walk mounts of fetchfs.
+UPDATEDB_CONF ?= /etc/updatedb.conf
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -66,6 +68,8 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 	$(INSTALL_TEXT) mount-helpers/systemd/fetchfs@.service >$(DESTDIR)$(UNITDIR)/system/fetchfs@.service
 	$(INSTALL_TEXT) mount-helpers/systemd/user/fetchfs@.service >$(DESTDIR)$(UNITDIR)/user/fetchfs@.service
 	install -D -m 755 mount-helpers/udev/fetchfs-readahead $(DESTDIR)$(LIBEXECDIR)/fetchfs-readahead
+	install -D -m 755 mount-helpers/updatedb/fetchfs-updatedb $(DESTDIR)$(LIBEXECDIR)/fetchfs-updatedb
+	mount-helpers/updatedb/fetchfs-updatedb add $(DESTDIR)$(UPDATEDB_CONF)
 	install -d $(DESTDIR)$(UDEVDIR)
 	$(INSTALL_TEXT) mount-helpers/udev/60-fetchfs-readahead.rules >$(DESTDIR)$(UDEVDIR)/60-fetchfs-readahead.rules
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
@@ -79,6 +83,8 @@ install: $(BINARY) ## Install below PREFIX (/usr/local), mount(8)'s helpers to S
 uninstall: ## Remove what `make install` has put there; caches stay
 	rm -f $(DESTDIR)$(BINDIR)/fetchfs
 	rm -f $(DESTDIR)$(SBINDIR)/mount.fetchfs $(DESTDIR)$(SBINDIR)/mount.fuse.fetchfs $(DESTDIR)$(SBINDIR)/umount.fuse.fetchfs
+	mount-helpers/updatedb/fetchfs-updatedb remove $(DESTDIR)$(UPDATEDB_CONF)
+	rm -f $(DESTDIR)$(LIBEXECDIR)/fetchfs-updatedb
 	rm -f $(DESTDIR)$(LIBEXECDIR)/fetchfs-readahead $(DESTDIR)$(UDEVDIR)/60-fetchfs-readahead.rules
 	rm -f $(DESTDIR)$(UNITDIR)/system/fetchfs@.service $(DESTDIR)$(UNITDIR)/user/fetchfs@.service
 	rm -f $(DESTDIR)$(MANDIR)/man1/fetchfs.1 $(DESTDIR)$(MANDIR)/man1/fetchfs-*.1

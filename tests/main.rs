@@ -61,6 +61,7 @@ mod responses;
 mod retries;
 mod revalidation;
 mod s3;
+mod scanners;
 mod scheduling;
 mod security;
 mod server_limits;

@@ -38,6 +38,9 @@ pub enum ReadError {
     /// What its servers send contradicts a published hash.
     #[error("what its servers send contradicts the published hash of the file")]
     Rejected,
+    /// A scanner has got as much of the file as it may (`--scan-limit`).
+    #[error("this program gets no more of the file (--scan-policy, --scan-limit)")]
+    ScanLimit,
     /// The mount is ending.
     #[error("the mount is shutting down")]
     ShuttingDown,

@@ -48,6 +48,7 @@ pub(crate) use fetch::scheduler::{OriginStatus, WaiterId};
 pub(crate) use handle::open_readers::{OpenReader, OpenReaders};
 pub(crate) use handle::read_at::{ReadAt, Step};
 pub(crate) use handle::reader::{Reader, SMALL_FILE};
+pub(crate) use handle::scan::{Allowance, ReadBy, Scan};
 pub(crate) use handle::sequential::Sequential;
 pub(crate) use index::{JobRow, ROWS_OF_FILE};
 pub(crate) use lifecycle::pins::{Evicted, Unpinned};

@@ -15,6 +15,7 @@ use super::mount_config::LogFormat;
 use super::network::NetworkArgs;
 use super::options::{OPTIONS_ID, variable_of};
 use super::s3::S3Args;
+use super::scan::ScanArgs;
 use super::source;
 use super::units;
 use crate::cache::quota::Share;
@@ -192,6 +193,9 @@ pub(crate) struct MountArgs {
 
     #[command(flatten)]
     pub(super) s3: S3Args,
+
+    #[command(flatten)]
+    pub(super) scan: ScanArgs,
 
     /// Name single files by Content-Disposition instead of by their URLs
     ///

@@ -14,10 +14,11 @@ use super::mount_config::MountConfig;
 use super::options::{flag_named, nearest};
 use super::units;
 use crate::cache::quota::Share;
+use crate::fuse::ScanPolicy;
 use crate::util::bandwidth::BandwidthLimit;
 
 /// The names of the options that can change, with `_`.
-pub(crate) const CHANGEABLE: [&str; 11] = [
+pub(crate) const CHANGEABLE: [&str; 13] = [
     "attr_ttl",
     "bearer_token_file",
     "bwlimit",
@@ -28,6 +29,8 @@ pub(crate) const CHANGEABLE: [&str; 11] = [
     "offline",
     "password_file",
     "read_ahead",
+    "scan_limit",
+    "scan_policy",
     "verbose",
 ];
 
@@ -45,6 +48,8 @@ pub(crate) struct Changeable {
     pub offline: bool,
     pub password_file: Option<PathBuf>,
     pub read_ahead: Option<u64>,
+    pub scan_limit: u64,
+    pub scan_policy: ScanPolicy,
     pub verbose: u8,
 }
 
@@ -63,6 +68,8 @@ impl Changeable {
             offline: engine.http.offline,
             password_file: config.password_file.clone(),
             read_ahead: engine.read_ahead,
+            scan_limit: config.scan.limit,
+            scan_policy: config.scan.policy,
             verbose: config.verbosity,
         }
     }
@@ -81,6 +88,8 @@ impl Changeable {
             "offline" => self.offline = args.offline,
             "password_file" => self.password_file = file(&args.network.password_file),
             "read_ahead" => self.read_ahead = args.read_ahead,
+            "scan_limit" => self.scan_limit = args.scan.scan_limit,
+            "scan_policy" => self.scan_policy = args.scan.scan_policy,
             "verbose" => self.verbose = args.verbose,
             _ => {}
         }
@@ -100,6 +109,8 @@ impl Changeable {
             "offline" => Some(self.offline.to_string()),
             "password_file" => file(&self.password_file),
             "read_ahead" => self.read_ahead.map(units::exact),
+            "scan_limit" => Some(units::exact(self.scan_limit)),
+            "scan_policy" => Some(self.scan_policy.name().to_owned()),
             "verbose" => Some(self.verbose.to_string()),
             _ => None,
         }
@@ -276,6 +287,8 @@ mod tests {
             ("password_file=/p", "/p"),
             ("read_ahead=1500kB", "1500kB"),
             ("read_ahead=0", "0"),
+            ("scan_limit=4M", "4MiB"),
+            ("scan_policy=gentle", "gentle"),
             ("verbose=2", "2"),
         ];
         for (assignment, value) in assignments {
@@ -299,9 +312,9 @@ mod tests {
     #[test]
     fn mistake_is_one_sentence() {
         insta::assert_snapshot!(wrong("bwlimitt=2MB"), @"`bwlimitt`: unknown option; did you mean `bwlimit`?");
-        insta::assert_snapshot!(wrong("zzz=1"), @"`zzz`: unknown option; these can change while mounted: attr_ttl, bearer_token_file, bwlimit, cache_size, max_connections, min_free, netrc_file, offline, password_file, read_ahead, verbose");
+        insta::assert_snapshot!(wrong("zzz=1"), @"`zzz`: unknown option; these can change while mounted: attr_ttl, bearer_token_file, bwlimit, cache_size, max_connections, min_free, netrc_file, offline, password_file, read_ahead, scan_limit, scan_policy, verbose");
         insta::assert_snapshot!(wrong("log_level=debug"), @"`log_level`: unknown option; did you mean `verbose`?");
-        insta::assert_snapshot!(wrong("chunk_size=1MiB"), @"`chunk_size` can't change while mounted; these can: attr_ttl, bearer_token_file, bwlimit, cache_size, max_connections, min_free, netrc_file, offline, password_file, read_ahead, verbose");
+        insta::assert_snapshot!(wrong("chunk_size=1MiB"), @"`chunk_size` can't change while mounted; these can: attr_ttl, bearer_token_file, bwlimit, cache_size, max_connections, min_free, netrc_file, offline, password_file, read_ahead, scan_limit, scan_policy, verbose");
         insta::assert_snapshot!(wrong("cache_size"), @"`cache_size`: a value is missing; write cache_size=SIZE");
         insta::assert_snapshot!(wrong("offline="), @"`offline`: a value is missing; write offline=true");
         insta::assert_snapshot!(wrong("offline=maybe"), @"`offline`: write true or false");

@@ -19,6 +19,7 @@ mod paths;
 mod remount;
 mod resolve;
 mod s3;
+mod scan;
 mod source;
 mod source_settings;
 mod units;

@@ -11,6 +11,7 @@ use super::option_sources::{OptionSources, OptionValue};
 use super::remount::InForce;
 use super::source::shown;
 use crate::cache::quota::Share;
+use crate::fuse::ScanConfig;
 use crate::http::HttpConfig;
 use crate::source::library::LibraryConfig;
 use crate::source::s3::S3Config;
@@ -113,6 +114,8 @@ pub(crate) struct MountConfig {
     pub s3: S3Config,
     /// How long listings and attributes are used without a new request; zero means not at all. Default: 10 s.
     pub attr_ttl: Duration,
+    /// How thumbnailers, indexers and media scanners are treated.
+    pub scan: ScanConfig,
     /// True if single files get the names that their servers give them (Content-Disposition).
     pub content_disposition: bool,
     /// True if other users may access the mount.
@@ -170,6 +173,7 @@ impl MountConfig {
             metalink_locations: Vec::new(),
             s3: S3Config::default(),
             attr_ttl: ATTR_TTL,
+            scan: ScanConfig::default(),
             content_disposition: false,
             allow_other: false,
             uid: geteuid().as_raw(),

@@ -98,6 +98,7 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
         metalink_locations,
         s3,
         attr_ttl: args.attr_ttl,
+        scan: args.scan.resolve(),
         content_disposition: args.content_disposition,
         allow_other: args.allow_other,
         uid: args.uid.unwrap_or_else(|| geteuid().as_raw()),

@@ -41,6 +41,8 @@ pub(crate) fn of_read(error: &ReadError) -> Errno {
         ReadError::DeadlinePassed(_) => Errno::ETIMEDOUT,
         ReadError::Cancelled => Errno::EINTR,
         ReadError::NoRoom => Errno::ENOSPC,
+        // Nothing else is EPERM: it is no failure, and neither the file's permissions nor its server are the reason.
+        ReadError::ScanLimit => Errno::EPERM,
         ReadError::Store(_) | ReadError::Lost | ReadError::Rejected | ReadError::ShuttingDown => Errno::EIO,
     }
 }

@@ -23,15 +23,16 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use super::attributes::file_type;
+use super::errno;
 use super::handles::Handles;
 use super::interrupts::Requester;
 use super::open_directory::OpenDirectory;
-use super::open_file::OpenFile;
+use super::open_file::{OpenFile, OpenSequential};
 use super::relay;
 use super::replies::Reads;
 use super::shared::Shared;
 use super::xattrs;
-use crate::cache::{ReadAt, Sequential};
+use crate::cache::{ReadAt, ReadError};
 use crate::source::{NAME_MAX, Quota};
 use crate::stats::Operation;
 use crate::util::panic_guard::contained;
@@ -65,7 +66,7 @@ pub(crate) struct FetchFs {
     shared: Arc<Shared>,
     runtime: Handle,
     files: Arc<Handles<OpenFile>>,
-    sequentials: Arc<Handles<Sequential>>,
+    sequentials: Arc<Handles<OpenSequential>>,
     directories: Arc<Handles<OpenDirectory>>,
     reads: Arc<Reads>,
 }
@@ -99,11 +100,21 @@ impl FetchFs {
         })
     }
 
-    fn read_file(&self, requester: Requester, handle: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+    fn read_file(
+        &self,
+        requester: Requester,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        reply: ReplyData,
+    ) {
         let Some(file) = self.files.get(handle) else {
             return self.read_on(requester, handle, offset, size, reply);
         };
-        let read = ReadAt::new(file.read_by(requester.thread), offset, size as usize);
+        let Shared { scans, stats, .. } = &*self.shared;
+        let identify = || scans.read_by(requester.thread, ino.0, &stats.processes);
+        let read = ReadAt::new(file.read_by(requester.thread, identify), offset, size as usize);
         self.reads.read(requester, read, reply);
     }
 
@@ -160,10 +171,17 @@ impl FetchFs {
         let Some(file) = self.sequentials.get(handle) else {
             return reply.error(Errno::EBADF);
         };
+        if file.refuses(requester.thread, offset.saturating_add(size.into()), &self.shared) {
+            return reply.error(errno::of_read(&ReadError::ScanLimit));
+        }
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
-            let reading = async { Ok(file.read(offset, size as usize).await?) };
-            match shared.unless_ended(requester, reading).await {
+            let reading = async { Ok(file.file.read(offset, size as usize).await?) };
+            let read = shared.unless_ended(requester, reading).await;
+            if let Ok(Some(bytes)) = &read {
+                file.note_read(bytes.len() as u64);
+            }
+            match read {
                 Ok(Some(bytes)) => shared.connection.answer_read(requester, reply, &bytes),
                 Ok(None) => reply.error(Errno::ESPIPE),
                 Err(error) => reply.error(shared.complain(Operation::Read, &error)),
@@ -261,7 +279,9 @@ impl Filesystem for FetchFs {
                 Ok(node) => node,
                 Err(errno) => return reply.error(errno),
             };
-            let ahead = self.shared.tree.note_file_opened(&node);
+            // What a scanner opens next is not fetched ahead.
+            let is_walk = !self.shared.scans.is_scanner(request.pid());
+            let ahead = is_walk.then(|| self.shared.tree.note_file_opened(&node)).flatten();
             if let Some(opened) = self.shared.tree.open_now(&node) {
                 return self.shared.reply_open(reply, ino, &self.files, opened);
             }
@@ -277,7 +297,10 @@ impl Filesystem for FetchFs {
                 drop(ahead);
                 match opened {
                     Err(TreeError::SizeUnknown(url)) => {
-                        let opening = async { Ok(shared.cache.sequential(&url).await?) };
+                        let opening = async {
+                            let file = shared.cache.sequential(&url).await?;
+                            Ok(OpenSequential::new(file, ino.0, url))
+                        };
                         let opened = shared.unless_ended(requester, opening).await;
                         shared.reply_sequential(reply, &sequentials, opened);
                     }
@@ -290,7 +313,7 @@ impl Filesystem for FetchFs {
     fn read(
         &self,
         request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -299,7 +322,7 @@ impl Filesystem for FetchFs {
         reply: ReplyData,
     ) {
         contained("read", || {
-            self.read_file(Requester::of(request), handle, offset, size, reply)
+            self.read_file(Requester::of(request), ino, handle, offset, size, reply)
         });
     }
 

@@ -16,6 +16,7 @@ mod open_file;
 mod passthrough;
 mod relay;
 mod replies;
+mod scan;
 mod shared;
 mod xattrs;
 
@@ -23,4 +24,5 @@ pub(crate) use attributes::Ownership;
 pub(crate) use connection::Connection;
 pub(crate) use filesystem::FetchFs;
 pub(crate) use passthrough::Passthrough;
+pub(crate) use scan::{ScanConfig, ScanPolicy, ScanSettings, Scanner, Scans, Treatment};
 pub(crate) use shared::Shared;

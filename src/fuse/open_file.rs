@@ -4,11 +4,14 @@
 //! gone. But a program that the reader starts inherits the descriptor and closes it a moment later: that is a FLUSH
 //! too, while the reader reads on. The process id of the request tells the two apart.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use url::Url;
 
-use crate::cache::Reader;
+use super::scan::{Scans, process_of};
+use super::shared::Shared;
+use crate::cache::{ReadBy, Reader, Sequential};
 use crate::vfs::DateHold;
 
 /// An open file handle.
@@ -27,8 +30,13 @@ impl OpenFile {
         }
     }
 
-    /// The reader, for a read by this thread.
-    pub(super) fn read_by(&self, thread: u32) -> Arc<Reader> {
+    /// The reader, for a read by this thread. `identify` names its program, for the first read.
+    pub(super) fn read_by(&self, thread: u32, identify: impl FnOnce() -> Option<ReadBy>) -> Arc<Reader> {
+        if self.reader.read_by().is_none()
+            && let Some(by) = identify()
+        {
+            self.reader.set_read_by(by);
+        }
         self.reader
             .open_file()
             .iter()
@@ -55,13 +63,50 @@ fn may_be_one_process(one: u32, other: u32) -> bool {
         }
 }
 
-/// The process that a thread belongs to (proc(5)). `None` if it is gone or invisible.
-///
-/// Parsed by hand, because `close` waits for it: `procfs` takes five times as long, since it reads every field.
-fn process_of(thread: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
+/// An open file that can only be read in sequence.
+pub(super) struct OpenSequential {
+    /// The file.
+    pub file: Sequential,
+    ino: u64,
+    url: Url,
+    read_by: OnceLock<ReadBy>,
+}
+
+impl OpenSequential {
+    /// A handle without a read yet, on the inode with this number.
+    pub(super) fn new(file: Sequential, ino: u64, url: Url) -> OpenSequential {
+        OpenSequential {
+            file,
+            ino,
+            url,
+            read_by: OnceLock::new(),
+        }
+    }
+
+    /// Returns true if a read up to this byte is refused to the program that this thread belongs to, and counts that.
+    pub(super) fn refuses(&self, thread: u32, end: u64, shared: &Shared) -> bool {
+        if self.read_by.get().is_none()
+            && let Some(by) = shared.scans.read_by(thread, self.ino, &shared.stats.processes)
+        {
+            let _ = self.read_by.set(by);
+        }
+        let Some(by) = self.read_by.get() else { return false };
+        let allowance = by.scan.as_ref().and_then(|scan| scan.allowance.as_ref());
+        let is_refused = allowance.is_some_and(|allowance| end > allowance.limit());
+        if is_refused {
+            by.traffic.refused_reads.add(1);
+            Scans::log_refusal(by, &self.url);
+        }
+        is_refused
+    }
+
+    /// So many bytes were read.
+    pub(super) fn note_read(&self, bytes: u64) {
+        if let Some(by) = self.read_by.get() {
+            by.traffic.closed_bytes.add(bytes);
+            by.traffic.fetched_bytes.add(bytes);
+        }
+    }
 }
 
 #[cfg(test)]

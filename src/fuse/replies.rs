@@ -13,6 +13,7 @@ use fuser::ReplyData;
 use super::connection::Connection;
 use super::errno;
 use super::interrupts::Requester;
+use super::scan::Scans;
 use crate::cache::{ReadAt, ReadError, Reader, Step};
 use crate::http::redact;
 use crate::stats::{MountStats, Operation};
@@ -111,6 +112,10 @@ impl Reads {
         match error {
             // It is no failure, and the process that made the read is gone.
             ReadError::Cancelled => {}
+            ReadError::ScanLimit => {
+                let by = reader.read_by();
+                by.iter().for_each(|by| Scans::log_refusal(by, reader.entry().url()));
+            }
             ReadError::Http(of_url) => {
                 // The error names the URL.
                 log::warn!(event = errno::event_of_read(error); "reading {of_url}");

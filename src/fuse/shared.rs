@@ -13,9 +13,10 @@ use super::connection::{Backing, Connection};
 use super::errno;
 use super::handles::Handles;
 use super::interrupts::Requester;
-use super::open_file::OpenFile;
+use super::open_file::{OpenFile, OpenSequential};
 use super::passthrough::Passthrough;
-use crate::cache::{Cache, CacheEntry, OpenReaders, ReadError, Sequential};
+use super::scan::Scans;
+use crate::cache::{Cache, CacheEntry, OpenReaders, ReadError};
 use crate::http::redact;
 use crate::stats::{MountStats, Operation};
 use crate::util::events;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub passthrough: Arc<Passthrough>,
     /// Notifications to the kernel, and the registry of waits.
     pub connection: Arc<Connection>,
+    /// Programs that look into every file.
+    pub scans: Scans,
     /// The files that are open.
     pub readers: Arc<OpenReaders>,
     /// What status shows besides.
@@ -155,8 +158,8 @@ impl Shared {
     pub(super) fn reply_sequential(
         &self,
         reply: ReplyOpen,
-        files: &Handles<Sequential>,
-        opened: Result<Sequential, TreeError>,
+        files: &Handles<OpenSequential>,
+        opened: Result<OpenSequential, TreeError>,
     ) {
         match opened {
             Ok(file) => {

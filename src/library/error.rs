@@ -117,6 +117,8 @@ fn kind_of_read(error: &ReadError) -> ErrorKind {
         ReadError::Http(error) => kind_of_source(SourceErrorKind::of(&error.kind)),
         ReadError::DeadlinePassed(_) => ErrorKind::TimedOut,
         ReadError::Rejected => ErrorKind::BadAnswer,
+        // Handles of a Rust program are nobody's scanner.
+        ReadError::ScanLimit => ErrorKind::Denied,
         ReadError::Store(_) | ReadError::Lost | ReadError::NoRoom => ErrorKind::Cache,
         ReadError::Cancelled | ReadError::ShuttingDown => ErrorKind::Closed,
     }

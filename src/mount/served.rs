@@ -27,7 +27,7 @@ use crate::cache::OpenReaders;
 use crate::config::MountConfig;
 use crate::control::{self, About, Control, LibraryControl, Observed, Reload};
 use crate::engine::{Engine, HOUSEKEEPING};
-use crate::fuse::{Connection, FetchFs, Ownership, Passthrough, Shared};
+use crate::fuse::{Connection, FetchFs, Ownership, Passthrough, Scans, Shared};
 use crate::logging;
 use crate::source::library::LibraryConfig;
 use crate::source::{Library, SourceConfig, SourceSpec, Sources};
@@ -157,7 +157,10 @@ impl Prepared {
             engine.runtime().clone(),
             attributes_changed,
         );
-        let settings = Arc::new(Settings::new(config, engine.cache(), engine.client(), &tree));
+        let scans = Scans::new(&config.scan);
+        let scan_settings = Arc::clone(scans.settings());
+        let settings = Settings::new(config, engine.cache(), engine.client(), &tree, scan_settings);
+        let settings = Arc::new(settings);
         let reload = config.library.as_ref().zip(library.clone()).map(|(mount, library)| {
             let (client, runtime) = (engine.client().clone(), engine.runtime().clone());
             let reloader = Reloader::new(
@@ -184,6 +187,7 @@ impl Prepared {
             ttl: attr_ttl,
             passthrough: Arc::clone(&passthrough),
             connection: Arc::clone(&connection),
+            scans,
             readers: Arc::clone(&readers),
             stats: Arc::clone(&stats),
         };

@@ -15,6 +15,7 @@ use crate::config::{
 };
 use crate::control::Options;
 use crate::control::protocol::OptionShown;
+use crate::fuse::ScanSettings;
 use crate::http::{AccessConfig, Login, Secret, TokenSource};
 use crate::logging;
 use crate::origin::Client;
@@ -35,6 +36,7 @@ pub(super) struct Settings {
     cache: Arc<Cache>,
     client: Client,
     tree: Arc<Tree>,
+    scans: Arc<ScanSettings>,
     /// What the options were made of; `None` if a Rust program serves the mount.
     sources: Option<OptionSources>,
     /// With what the mount began; `None` likewise.
@@ -59,7 +61,13 @@ struct Checked {
 }
 
 impl Settings {
-    pub(super) fn new(config: &MountConfig, cache: &Arc<Cache>, client: &Client, tree: &Arc<Tree>) -> Settings {
+    pub(super) fn new(
+        config: &MountConfig,
+        cache: &Arc<Cache>,
+        client: &Client,
+        tree: &Arc<Tree>,
+        scans: Arc<ScanSettings>,
+    ) -> Settings {
         let current = Changeable::of(config);
         let (sources, in_force, values) = match &config.options {
             Some(options) => (
@@ -85,6 +93,7 @@ impl Settings {
             cache: Arc::clone(cache),
             client: client.clone(),
             tree: Arc::clone(tree),
+            scans,
             sources,
             in_force,
             user_in_url: named.into_iter().next(),
@@ -227,6 +236,7 @@ impl Settings {
         if now.attr_ttl != before.attr_ttl {
             self.tree.set_ttl(now.attr_ttl);
         }
+        self.scans.set(now.scan_policy, now.scan_limit);
         if now.verbose != before.verbose {
             logging::set_verbosity(now.verbose);
         }

@@ -16,6 +16,7 @@ mod latency;
 mod misses;
 mod phase;
 mod process;
+mod programs;
 mod read_log;
 mod reads;
 mod requests;
@@ -28,6 +29,7 @@ pub(crate) use latency::{BOUNDS_US, HistogramTotals};
 pub(crate) use misses::{MissReason, MissStats};
 pub(crate) use phase::{Phase, PhaseCell, PhaseTimes};
 pub(crate) use process::Process;
+pub(crate) use programs::{ProcessTable, ProcessTraffic, ScanClass};
 pub(crate) use read_log::{ReadLog, SlowRead};
 pub(crate) use reads::{ReadCounts, ReadTotals};
 pub(crate) use requests::{RequestCounters, RequestTotals};
@@ -41,4 +43,6 @@ pub(crate) struct MountStats {
     pub failures: FailureLog,
     /// Look-ups, listings and opens that wait for a server now.
     pub waiting_names: Gauge,
+    /// The programs that have read.
+    pub processes: ProcessTable,
 }

@@ -114,6 +114,13 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+impl ReadTotals {
+    /// Bytes of all reads.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.hit_bytes + self.miss_bytes
+    }
+}
+
 impl AddAssign for ReadTotals {
     fn add_assign(&mut self, more: ReadTotals) {
         self.hit_reads += more.hit_reads;

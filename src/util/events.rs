@@ -124,6 +124,9 @@ events! {
     /// The FUSE session of a mount of the library failed.
     SESSION_FAILED = "session_failed";
 
+    /// A thumbnailer or an indexer has reached `--scan-limit`, for the first time.
+    SCAN_LIMITED = "scan_limited";
+
     // Servers.
     /// A server fails as a whole. Requests to it pause.
     ORIGIN_DOWN = "origin_down";

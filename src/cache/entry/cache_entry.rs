@@ -29,6 +29,7 @@ use crate::cache::integrity::file_check::Rejected;
 use crate::cache::key::EntryId;
 use crate::http::{Origin, Version, redact};
 use crate::origin::{Content, SAMPLE, Sample};
+use crate::stats::ProcessTraffic;
 use crate::util::events;
 
 /// Called when a file is longer than its listing said.
@@ -53,6 +54,13 @@ pub struct CacheEntry {
     pub(in crate::cache) settling: tokio::sync::Mutex<()>,
     /// Number of handles that have it open.
     pub(in crate::cache) readers: AtomicUsize,
+    /// Number of those that scanners read.
+    pub(in crate::cache) scanners: AtomicUsize,
+    /// Number of parts that prefetch jobs wait for.
+    pub(in crate::cache) jobs: AtomicUsize,
+    /// The program that was the last to want bytes, while handles are open: what is fetched counts as its traffic. No other
+    /// lock is taken under it.
+    traffic: Mutex<Option<Arc<ProcessTraffic>>>,
     /// Shared with its bypass entry.
     changed: Arc<AtomicBool>,
     ignores_range: AtomicBool,
@@ -120,6 +128,9 @@ impl CacheEntry {
             confirmed: Arc::default(),
             settling: tokio::sync::Mutex::new(()),
             readers: AtomicUsize::new(0),
+            scanners: AtomicUsize::new(0),
+            jobs: AtomicUsize::new(0),
+            traffic: Mutex::default(),
             changed: Arc::default(),
             ignores_range: AtomicBool::new(false),
             unfinished: Mutex::default(),
@@ -274,6 +285,32 @@ impl CacheEntry {
     pub(in crate::cache) fn end_bypass(&self) {
         let bypass = self.bypass.lock().take();
         drop(bypass);
+    }
+
+    /// Returns true if scanners have it open and nothing else wants its bytes, so that they are worth no eviction.
+    pub(in crate::cache) fn is_only_scanned(&self) -> bool {
+        let scanners = self.scanners.load(Ordering::Acquire);
+        scanners > 0 && scanners == self.readers.load(Ordering::Acquire) && self.jobs.load(Ordering::Acquire) == 0
+    }
+
+    /// What is fetched from now on is for this program, or for none.
+    pub(in crate::cache) fn set_traffic(&self, of: Option<&Arc<ProcessTraffic>>) {
+        let mut traffic = self.traffic.lock();
+        let is_same = match (&*traffic, of) {
+            (Some(known), Some(new)) => Arc::ptr_eq(known, new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            *traffic = of.map(Arc::clone);
+        }
+    }
+
+    /// A server has sent so many bytes of it.
+    pub(in crate::cache) fn note_fetched(&self, bytes: u64) {
+        if let Some(traffic) = &*self.traffic.lock() {
+            traffic.fetched_bytes.add(bytes);
+        }
     }
 
     /// Some of the bytes in the data file: of the first chunk, one in the middle and the last. Blocks for

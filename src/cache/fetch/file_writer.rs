@@ -31,6 +31,7 @@ use crate::cache::error::ReadError;
 use crate::cache::fetch::manager::ChunkManager;
 use crate::cache::fetch::scheduler::FetchId;
 use crate::cache::index::Record;
+use crate::cache::quota::SEGMENT;
 use crate::util::panic_guard;
 
 /// Number of threads. One keeps up with several gigabytes per second; the second is there for when
@@ -134,11 +135,15 @@ fn write(
     let losses = cached_file.losses();
     position.losses = losses;
     let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    // This thread holds nothing that freeing space could wait for.
-    let room = versions
-        .quota
-        .reserve(len)
-        .inspect_err(|error| versions.disk_health.failed(error))?;
+    let is_scan = entry.is_only_scanned();
+    let room = if is_scan {
+        // No failure of the disk: the scanner's read goes on as a bypass.
+        versions.quota.reserve_free(len)?
+    } else {
+        // This thread holds nothing that freeing space could wait for.
+        let reserved = versions.quota.reserve(len);
+        reserved.inspect_err(|error| versions.disk_health.failed(error))?
+    };
     let start = position.offset;
     // The previous guard ends after the new one has begun. The guard is kept after a failed write
     // too: the fetch has yet to report its end.
@@ -154,17 +159,22 @@ fn write(
     cached_file.unread.note_fetched(&(start..start + len));
     for piece in pieces {
         position.advance(entry.chunk, settled.size(), piece, |chunk, checksum| {
-            record(versions, settled, chunk, checksum);
+            record(versions, settled, chunk, checksum, is_scan);
         });
     }
     versions.checks.consider(entry, settled);
     Ok(())
 }
 
-/// A chunk is complete.
-fn record(versions: &VersionStore, settled: &Settled, chunk: u64, checksum: u64) {
+/// A chunk is complete. `is_scan`: only a scanner wants it.
+fn record(versions: &VersionStore, settled: &Settled, chunk: u64, checksum: u64, is_scan: bool) {
     let cached_file = &settled.cached_file;
-    cached_file.recency.came(chunk, &versions.quota.moment(0));
+    let moment = versions.quota.moment(0);
+    if !is_scan {
+        cached_file.recency.came(chunk, &moment);
+    } else if settled.presence.in_segment(chunk / SEGMENT).next().is_none() {
+        cached_file.recency.scanned(chunk, &moment);
+    }
     if settled.presence.insert(chunk) {
         let record = Record::Chunk {
             key: cached_file.key.clone(),

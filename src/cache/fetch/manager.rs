@@ -18,6 +18,7 @@ mod wait_clock;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +44,10 @@ use crate::util::panic_guard::contained;
 /// Time after which a fetch that brings nothing may no longer delay readers of other files: long
 /// beside the pauses of a working connection, short beside a user's patience.
 const STALL: Duration = Duration::from_millis(500);
+
+/// Maximum wait of a scanner at a low priority. Then it waits like any reader: other readers may delay it, but not make
+/// it fail.
+const SCAN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Called once, when a waiter's bytes are in the data file or never will be. Runs on the thread
 /// that reported the event, with no lock held; it must not block.
@@ -83,8 +88,7 @@ pub struct ChunkManager {
 
 struct State {
     scheduler: Scheduler,
-    /// The waiters. **The first deadline is the earliest**: the numbers grow with time, and all readers have the same
-    /// timeout.
+    /// The waiters. Their numbers grow with time, so the first has waited longest.
     waiting: BTreeMap<WaiterId, Waiting>,
     controls: HashMap<FetchId, Arc<FetchControl>>,
     next_waiter: u64,
@@ -96,7 +100,9 @@ struct State {
 
 /// A waiter.
 struct Waiting {
-    /// A blocked reader has one.
+    began: Instant,
+    /// When its wait ends at the latest; a blocked reader has one. Only that of a scanner may come before that of an earlier
+    /// waiter.
     deadline: Option<Instant>,
     on_ready: OnReady,
     /// Of a blocked reader.
@@ -142,13 +148,32 @@ impl ChunkManager {
     ) -> WaiterId {
         self.change(|state| {
             report.lock().was_in_flight = state.scheduler.is_in_flight(entry, &bytes);
-            let waiter = state.new_waiter(Waiting {
-                deadline: Some(Instant::now() + self.read_timeout),
-                on_ready,
-                clock: Some(WaitClock::new(report)),
-            });
+            let deadline = Instant::now() + self.read_timeout;
+            let waiter = state.new_waiter(Some(deadline), on_ready, Some(report));
             let scheduler = &mut state.scheduler;
             scheduler.wait(entry, bytes, Priority::Critical, window_updates, waiter);
+            waiter
+        })
+    }
+
+    /// As [`Self::when_ready`], for a scanner: at `Medium`, below all that other readers wait for or will need next, and for
+    /// [`SCAN_PATIENCE`] at most. `ahead` is fetched too.
+    pub(crate) fn when_scanned(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        bytes: Range<u64>,
+        ahead: &Range<u64>,
+        report: WaitReport,
+        on_ready: OnReady,
+    ) -> WaiterId {
+        let ahead = entry.chunk.touched(ahead);
+        self.change(|state| {
+            report.lock().was_in_flight = state.scheduler.is_in_flight(entry, &bytes);
+            let deadline = Instant::now() + SCAN_PATIENCE.min(self.read_timeout);
+            let waiter = state.new_waiter(Some(deadline), on_ready, Some(report));
+            let scheduler = &mut state.scheduler;
+            scheduler.request(entry, ahead, Priority::Medium);
+            scheduler.wait(entry, bytes, Priority::Medium, &[], waiter);
             waiter
         })
     }
@@ -174,12 +199,14 @@ impl ChunkManager {
         priority: Priority,
         on_ready: OnReady,
     ) -> WaiterId {
+        let job = Arc::clone(entry);
+        job.jobs.fetch_add(1, Ordering::AcqRel);
+        let on_ready: OnReady = Box::new(move |result| {
+            job.jobs.fetch_sub(1, Ordering::AcqRel);
+            on_ready(result);
+        });
         self.change(|state| {
-            let waiter = state.new_waiter(Waiting {
-                deadline: None,
-                on_ready,
-                clock: None,
-            });
+            let waiter = state.new_waiter(None, on_ready, None);
             state.scheduler.wait(entry, bytes, priority, &[], waiter);
             waiter
         })
@@ -200,6 +227,13 @@ impl ChunkManager {
     /// what is in flight for it stops at its next chunk edge.
     pub fn end_read_ahead(self: &Arc<Self>, entry: EntryId) {
         self.change(|state| state.scheduler.end_read_ahead(entry));
+    }
+
+    /// Scanners were the only readers of the entry, and have gone or get no more of it. What is in flight for them stops at its
+    /// next chunk edge, and at once if the server sends the whole file.
+    pub fn end_scan(self: &Arc<Self>, entry: &CacheEntry, at_once: bool) {
+        let at_once = at_once && entry.ignores_range();
+        self.change(|state| state.scheduler.end_scan(entry.id, at_once));
     }
 
     /// For fetches of `entry`: everything up to `watermark` is written, and its whole chunks are
@@ -274,7 +308,7 @@ impl ChunkManager {
     /// The reads that wait now, the longest first.
     pub fn waiting_reads(&self) -> Vec<WaitingRead> {
         let (state, now) = (self.state.lock(), Instant::now());
-        let waiting = state.deadlines().filter_map(|(waiter, deadline)| {
+        let waiting = state.deadlines().filter_map(|(waiter, waiting, _)| {
             let WaiterStatus {
                 entry,
                 bytes,
@@ -288,14 +322,8 @@ impl ChunkManager {
                 entry,
                 bytes,
                 phase,
-                so_far: state.waiting[&waiter]
-                    .clock
-                    .as_ref()
-                    .map(WaitClock::so_far)
-                    .unwrap_or_default(),
-                waited: self
-                    .read_timeout
-                    .saturating_sub(deadline.saturating_duration_since(now)),
+                so_far: waiting.clock.as_ref().map(WaitClock::so_far).unwrap_or_default(),
+                waited: now.saturating_duration_since(waiting.began),
             })
         });
         waiting.collect()
@@ -335,7 +363,7 @@ impl ChunkManager {
                 let mut state = self.state.lock();
                 state.is_watched = !state.scheduler.is_idle();
                 state.next_look = state.scheduler.next_due();
-                let deadline = state.deadlines().next().map(|(_, deadline)| deadline);
+                let deadline = state.deadlines().next().map(|(_, _, deadline)| deadline);
                 state.is_watched.then_some((deadline, state.next_look))
             };
             let Some((deadline, due)) = first else {
@@ -420,17 +448,23 @@ impl ChunkManager {
 }
 
 impl State {
-    fn new_waiter(&mut self, waiting: Waiting) -> WaiterId {
+    fn new_waiter(&mut self, deadline: Option<Instant>, on_ready: OnReady, report: Option<WaitReport>) -> WaiterId {
         let waiter = WaiterId(self.next_waiter);
         self.next_waiter += 1;
+        let waiting = Waiting {
+            began: Instant::now(),
+            deadline,
+            on_ready,
+            clock: report.map(WaitClock::new),
+        };
         self.waiting.insert(waiter, waiting);
         waiter
     }
 
-    /// The waiters with a deadline, the earliest first.
-    fn deadlines(&self) -> impl Iterator<Item = (WaiterId, Instant)> {
-        let waiting = self.waiting.iter();
-        waiting.filter_map(|(&waiter, waiting)| Some((waiter, waiting.deadline?)))
+    /// The waiters with a deadline, in the order in which they began to wait.
+    fn deadlines(&self) -> impl Iterator<Item = (WaiterId, &Waiting, Instant)> {
+        let all = self.waiting.iter();
+        all.filter_map(|(&waiter, waiting)| Some((waiter, waiting, waiting.deadline?)))
     }
 
     /// What a reader waits for, with the control of its fetch.
@@ -458,8 +492,8 @@ impl State {
 
     fn end_late_waits(&mut self, read_timeout: Duration) {
         let now = Instant::now();
-        let late: Vec<_> = self.deadlines().take_while(|(_, deadline)| *deadline <= now).collect();
-        for (waiter, _) in late {
+        let late = self.deadlines().filter(|(_, _, deadline)| *deadline <= now);
+        for waiter in late.map(|(waiter, ..)| waiter).collect::<Vec<_>>() {
             self.scheduler.give_up(waiter, ReadError::DeadlinePassed(read_timeout));
         }
     }

@@ -218,6 +218,19 @@ impl Scheduler {
         self.follow_up(id);
     }
 
+    /// The scanners of an entry have gone, and no other reader has it open. What only they wanted is dropped, as in
+    /// [`Self::end_read_ahead`]. With `at_once`, so is the whole file that a server without ranges sends, unless something else
+    /// is wanted of it.
+    pub fn end_scan(&mut self, id: EntryId, at_once: bool) {
+        self.table
+            .change(id, |queue| queue.withdraw(&(0..u64::MAX), Priority::Medium));
+        let is_unwanted = |queue: &EntryQueue| queue.waiters.is_empty() && queue.wants.is_empty();
+        if at_once && self.table.queues.get(id).is_some_and(is_unwanted) {
+            self.table.stop_all(id);
+        }
+        self.follow_up(id);
+    }
+
     /// One of an entry's readers has gone, or seems to. What the others want stays wanted.
     pub fn leave(&mut self, id: EntryId, reader: u64) {
         self.table.change(id, |queue| queue.drop_windows(Some(reader)));

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
 use crate::cache::entry::cache_entry::CacheEntry;
-use crate::stats::{MissStats, ReadCounts, ReadLog, ReadTotals};
+use crate::stats::{MissStats, ProcessTraffic, ReadCounts, ReadLog, ReadTotals};
 
 /// The open files of one mount.
 #[derive(Debug, Default)]
@@ -41,11 +41,19 @@ pub(crate) struct OpenReader {
     pub misses: Arc<MissStats>,
     /// The slow reads of its mount.
     pub log: Arc<ReadLog>,
+    /// The program that reads it, once it has read.
+    traffic: OnceLock<Arc<ProcessTraffic>>,
     /// Whether the kernel reads it by itself, unseen.
     is_passthrough: AtomicBool,
 }
 
 impl OpenReader {
+    /// The program that reads it.
+    pub(in crate::cache) fn set_traffic(&self, traffic: Arc<ProcessTraffic>) {
+        // It was not set before: the reader asks once.
+        let _ = self.traffic.set(traffic);
+    }
+
     /// The kernel reads it by itself.
     pub(in crate::cache) fn set_passthrough(&self) {
         self.is_passthrough.store(true, Ordering::Relaxed);
@@ -75,12 +83,15 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.readers.state.lock();
-        let closed = state.open.remove(&self.number);
-        let Some((ino, reads)) = closed.map(|closed| (closed.ino, closed.counts.totals())) else {
+        let Some(closed) = state.open.remove(&self.number) else {
             return;
         };
+        let reads = closed.counts.totals();
+        if let Some(traffic) = closed.traffic.get() {
+            traffic.closed_bytes.add(reads.bytes());
+        }
         state.closed += reads;
-        self.readers.log.note_closed(ino, reads);
+        self.readers.log.note_closed(closed.ino, reads);
     }
 }
 
@@ -93,6 +104,7 @@ impl OpenReaders {
             counts: ReadCounts::default(),
             misses: Arc::clone(&self.misses),
             log: Arc::clone(&self.log),
+            traffic: OnceLock::new(),
             is_passthrough: AtomicBool::new(false),
         });
         let mut state = self.state.lock();
@@ -119,6 +131,20 @@ impl OpenReaders {
     /// The reads that had to wait.
     pub(crate) fn misses(&self) -> &MissStats {
         &self.misses
+    }
+
+    /// Bytes that each of these programs has read since the mount began, in their order.
+    pub(crate) fn bytes_of(&self, programs: &[Arc<ProcessTraffic>]) -> Vec<u64> {
+        let state = self.state.lock();
+        let mut bytes: Vec<u64> = programs.iter().map(|program| program.closed_bytes.get()).collect();
+        for reader in state.open.values() {
+            let of = reader.traffic.get();
+            let index = of.and_then(|of| programs.iter().position(|program| Arc::ptr_eq(program, of)));
+            if let Some(index) = index {
+                bytes[index] += reader.counts.totals().bytes();
+            }
+        }
+        bytes
     }
 
     /// All reads since the mount began, also through files that are closed by now.

@@ -38,6 +38,8 @@ pub(crate) struct ReadAt {
     tries: u32,
     /// The cache can't hold its bytes, or not give them back: they are read past it.
     is_bypass: bool,
+    /// Of a scanner: it has waited at a low priority for long enough.
+    is_urgent: bool,
     /// When it was begun.
     begun: Instant,
     /// What it has waited for, if it was no hit.
@@ -65,6 +67,7 @@ impl ReadAt {
             len,
             tries: 1,
             is_bypass: false,
+            is_urgent: false,
             begun: Instant::now(),
             miss: None,
             found: None,
@@ -96,6 +99,9 @@ impl ReadAt {
             Err(error) if error.is_of_the_cache() && !self.is_bypass && self.reader.entry().settled().is_some() => {
                 (self.is_bypass, self.found) = (true, None);
             }
+            Err(ReadError::DeadlinePassed(_)) if self.reader.scan().is_some() && !self.is_urgent => {
+                (self.is_urgent, self.found) = (true, None);
+            }
             Err(error) => return self.failed(error),
         }
         if self.reader.entry().is_rejected() {
@@ -107,6 +113,12 @@ impl ReadAt {
                 None => match self.reader.look(self.offset, self.len as u64, self.is_bypass) {
                     Look::Here(span) => span,
                     Look::Missing(missing) => return self.wait(missing, park),
+                    Look::Refused => {
+                        let by = self.reader.read_by();
+                        by.iter().for_each(|by| by.traffic.refused_reads.add(1));
+                        self.reader.end_scan();
+                        return Step::Failed(ReadError::ScanLimit);
+                    }
                 },
             };
             if self.reader.is_past_the_end(self.offset) {
@@ -184,18 +196,15 @@ impl ReadAt {
     }
 
     fn wait(mut self, missing: Missing, park: impl FnOnce(ReadAt) -> OnReady) -> Step {
-        let Missing {
-            entry,
-            span,
-            window_updates,
-        } = missing;
+        let Missing { entry, span, wish } = missing;
         let (reader, bytes) = (Arc::clone(&self.reader), span.bytes.clone());
         let report = match &self.miss {
             Some(miss) => miss.wait_again(),
             None => self.miss.insert(Miss::new(&reader, &entry, &bytes)).wait_again(),
         };
+        let is_urgent = self.is_urgent;
         self.found = Some(span);
-        Step::Waiting(reader.wait(&entry, bytes, &window_updates, report, park(self)))
+        Step::Waiting(reader.wait(&entry, bytes, &wish, is_urgent, report, park(self)))
     }
 }
 

@@ -3,13 +3,14 @@
 //! The parts of a read. [`super::read_at`] puts them together, and is how they are used.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::open_readers::{OpenReader, OpenReaders, Registration};
+use super::scan::{ReadBy, Scan};
 use crate::cache::chunk::clip;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::entry::cached_file::Used;
@@ -33,6 +34,8 @@ pub struct Reader {
     /// origin's speed, and never the other way round: the manager knows nothing of readers.
     ahead: Mutex<ReadAhead>,
     opened: Instant,
+    /// The program that reads it, from its first read on. Readers of a Rust program have none.
+    read_by: OnceLock<ReadBy>,
     /// Its place among the open files of its mount, which counts its reads. Readers of a Rust program have none.
     registration: Option<Registration>,
 }
@@ -46,6 +49,8 @@ pub(super) enum Look {
     Here(Span),
     /// Still to be fetched, for [`Reader::wait`].
     Missing(Missing),
+    /// They are not fetched for this scanner.
+    Refused,
 }
 
 /// Bytes that a read has to wait for.
@@ -54,8 +59,23 @@ pub(super) struct Missing {
     pub entry: Arc<CacheEntry>,
     /// What the wait is for.
     pub span: Span,
+    /// What is fetched with them.
+    pub wish: Wish,
+}
+
+/// What is to be fetched along with bytes that a read waits for.
+#[derive(Debug)]
+pub(super) enum Wish {
     /// What becomes of the reader's windows.
-    pub window_updates: Vec<WindowUpdate>,
+    Windows(Vec<WindowUpdate>),
+    /// This, of a scanner that has no windows.
+    Scan(Range<u64>),
+}
+
+impl Span {
+    pub(super) fn new(bytes: Range<u64>, guard: Guard) -> Span {
+        Span { bytes, guard }
+    }
 }
 
 /// The bytes that answer a read.
@@ -68,7 +88,7 @@ pub(super) struct Span {
 
 /// How a read ensures that its bytes were not evicted before they were read.
 #[derive(Debug)]
-enum Guard {
+pub(super) enum Guard {
     /// By comparing the [stamp](crate::cache::entry::chunk_bitmap::ChunkBitmap::stamp) of their
     /// chunks afterwards. A hit then writes to no shared memory.
     Stamp(u64),
@@ -129,8 +149,33 @@ impl Reader {
             cache,
             entry,
             number,
+            read_by: OnceLock::new(),
             registration,
         }
+    }
+
+    /// The program that reads it; `None` before its first read, or if that is unknown.
+    pub(crate) fn read_by(&self) -> Option<&ReadBy> {
+        self.read_by.get()
+    }
+
+    /// Notes the program that reads it. The first one counts.
+    pub(crate) fn set_read_by(&self, by: ReadBy) {
+        let is_scan = by.scan.is_some();
+        let traffic = Arc::clone(&by.traffic);
+        if self.read_by.set(by).is_ok() {
+            if let Some(open) = self.open_file() {
+                open.set_traffic(traffic);
+            }
+            if is_scan {
+                self.entry.scanners.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Its rules, if a scanner reads it.
+    pub(super) fn scan(&self) -> Option<&Scan> {
+        self.read_by.get().and_then(|by| by.scan.as_ref())
     }
 
     /// The entry.
@@ -142,12 +187,15 @@ impl Reader {
     /// SQL nor a lock that another thread holds for long. With `is_bypass` the data file is left alone.
     pub(super) fn look(&self, offset: u64, len: u64, is_bypass: bool) -> Look {
         let asked = offset..offset.saturating_add(len);
+        if let Some(scan) = self.scan() {
+            return self.look_for_scan(scan, asked, is_bypass);
+        }
         let size = self.entry.size();
         let bytes = clip(&asked, size);
         let Some(settled) = self.entry.settled() else {
             // A stamp of 0 notices every later eviction: the file begins without any.
             let window_updates = self.note_ahead(&bytes, size, true);
-            return self.missing(asked, window_updates, Guard::Stamp(0));
+            return self.missing(asked, Wish::Windows(window_updates), Guard::Stamp(0));
         };
         if is_bypass {
             return self.look_in_memory(settled, bytes);
@@ -182,6 +230,7 @@ impl Reader {
         }
         if is_here {
             if !window_updates.is_empty() {
+                self.count_traffic(&self.entry);
                 self.cache.manager.update_windows(&self.entry, &window_updates);
             }
             return ready(bytes);
@@ -190,7 +239,43 @@ impl Reader {
             return self.look_in_memory(settled, bytes);
         }
         let used = Guard::Used(settled.cached_file.use_chunks(chunks));
-        self.missing(asked, window_updates, used)
+        self.missing(asked, Wish::Windows(window_updates), used)
+    }
+
+    /// What is fetched of an entry from now on is for the program that reads here.
+    fn count_traffic(&self, entry: &CacheEntry) {
+        if let Some(by) = self.read_by.get() {
+            entry.set_traffic(Some(&by.traffic));
+        }
+    }
+
+    /// A scanner gets no more of the file: nor does a server without ranges send the rest of it.
+    pub(super) fn end_scan(&self) {
+        if self.entry.ignores_range() && self.entry.is_only_scanned() {
+            self.cache.manager.end_scan(&self.entry, true);
+        }
+    }
+
+    /// Returns true if the cache's disk fails.
+    pub(super) fn is_disk_failing(&self) -> bool {
+        self.cache.versions().disk_health.is_on()
+    }
+
+    /// Returns true if what is missing of these chunks can be kept without evicting anything.
+    pub(super) fn has_free_room(&self, chunks: &Range<u64>, size: u64) -> bool {
+        let missing = self.entry.missing_in(chunks).into_iter();
+        let bytes = missing.map(|run| self.entry.chunk.bytes_of(&run, size));
+        let bytes = bytes.map(|bytes| bytes.end - bytes.start).sum();
+        self.cache.versions().quota.has_free(bytes)
+    }
+
+    /// Looks up in the index what other mounts have fetched of these chunks. Returns true if all of them are here now.
+    pub(super) fn has_learnt(&self, settled: &Settled, chunks: &Range<u64>) -> bool {
+        let versions = self.cache.versions();
+        if versions.quota.has_others() {
+            versions.learn(&settled.cached_file, chunks);
+        }
+        settled.presence.contains_all(chunks)
     }
 
     /// Records a read for read-ahead, and returns the changes of the windows.
@@ -200,7 +285,7 @@ impl Reader {
         ahead.note(bytes, size, is_missing, self)
     }
 
-    fn look_in_memory(&self, settled: &Settled, bytes: Range<u64>) -> Look {
+    pub(super) fn look_in_memory(&self, settled: &Settled, bytes: Range<u64>) -> Look {
         let (entry, memory) = self.entry.bypass(settled, &self.cache.memory);
         let guard = Guard::Memory(memory.hold(&bytes));
         let is_here = entry.has_byte_range(&bytes);
@@ -208,22 +293,14 @@ impl Reader {
         if is_here {
             return Look::Here(span);
         }
-        let window_updates = Vec::new();
-        Look::Missing(Missing {
-            entry,
-            span,
-            window_updates,
-        })
+        let wish = Wish::Windows(Vec::new());
+        Look::Missing(Missing { entry, span, wish })
     }
 
     /// `bytes` are not clipped: if the listing had the size wrong, those past it count too.
-    fn missing(&self, bytes: Range<u64>, window_updates: Vec<WindowUpdate>, guard: Guard) -> Look {
+    pub(super) fn missing(&self, bytes: Range<u64>, wish: Wish, guard: Guard) -> Look {
         let (entry, span) = (Arc::clone(&self.entry), Span { bytes, guard });
-        Look::Missing(Missing {
-            entry,
-            span,
-            window_updates,
-        })
+        Look::Missing(Missing { entry, span, wish })
     }
 
     /// Looks up in the index what other mounts have fetched meanwhile of the bytes about to be
@@ -244,10 +321,12 @@ impl Reader {
         &self,
         entry: &Arc<CacheEntry>,
         bytes: Range<u64>,
-        window_updates: &[WindowUpdate],
+        wish: &Wish,
+        is_urgent: bool,
         report: WaitReport,
         on_ready: OnReady,
     ) -> WaiterId {
+        self.count_traffic(entry);
         let size = self.entry.size();
         let whole = [WindowUpdate::Move {
             stream: StreamId {
@@ -257,10 +336,14 @@ impl Reader {
             keep: 0..size,
             ask: 0..size,
         }];
-        let window_updates = if size <= SMALL_FILE { &whole } else { window_updates };
-        self.cache
-            .manager
-            .when_ready(entry, bytes, window_updates, report, on_ready)
+        let manager = &self.cache.manager;
+        let window_updates: &[_] = match wish {
+            Wish::Scan(ahead) if !is_urgent => return manager.when_scanned(entry, bytes, ahead, report, on_ready),
+            Wish::Scan(_) => &[],
+            Wish::Windows(_) if size <= SMALL_FILE => &whole,
+            Wish::Windows(window_updates) => window_updates,
+        };
+        manager.when_ready(entry, bytes, window_updates, report, on_ready)
     }
 
     /// Ends a wait: the callback is called with [`ReadError::Cancelled`], unless it was called
@@ -391,10 +474,17 @@ impl Conditions for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        if self.scan().is_some() {
+            self.entry.scanners.fetch_sub(1, Ordering::AcqRel);
+        }
         // Decremented first: of two readers that end at once, the second one sees that it is the
         // last.
         if self.entry.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.cache.manager.end_read_ahead(self.entry.id);
+            if let Some(scan) = self.scan() {
+                self.cache.manager.end_scan(&self.entry, scan.allowance.is_some());
+            }
+            self.entry.set_traffic(None);
             self.entry.end_bypass();
             match self.entry.settled() {
                 // There may be a data file when it is opened again.

@@ -71,7 +71,7 @@ impl Sequential {
                 return Ok(None);
             }
             while state.pending.len() < size && !state.has_ended {
-                match self.downloader.next_piece(&mut state.body).await? {
+                match self.downloader.next_piece(&mut state.body, None).await? {
                     Some(piece) => {
                         self.downloader.counters.used_bytes.add(piece.len() as u64);
                         state.pending.extend_from_slice(&piece);

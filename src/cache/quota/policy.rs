@@ -20,6 +20,9 @@
 //!   then on. (With one and a half times the size, a loop over 1.5 times the cache hits 32 %
 //!   instead of 46, and a hot set beside a scan 48 instead of 46.)
 //!
+//! **Scanners** (thumbnailers, indexers, media scanners) leave no trace here: their reads are not noted, and a segment of
+//! which only a scanner has fetched anything is evicted before all others.
+//!
 //! A table of hit rates beside plain LRU's is in docs/performance.md; `the_table_of_hit_rates`
 //! prints and asserts it.
 
@@ -31,6 +34,12 @@ const REUSED_LASTS: u64 = 4;
 
 /// Jitter in cache sizes: what was used at one time is spread over this.
 const JITTER: u64 = 2;
+
+/// [`Use::times`] of a segment that only a scanner has fetched.
+const SCANNED: u8 = 3;
+
+/// The rank of such a segment: the lowest but for 0, which the index uses for versions that are not current.
+const RANK_OF_SCANNED: u64 = 1;
 
 /// Seconds after which a return of the same handle counts as a second use. Below it, a player seeks
 /// back.
@@ -57,7 +66,7 @@ pub struct Use {
     /// Seconds since 1970 at the last use.
     pub seconds: u32,
     handle: u16,
-    /// 0: never used; 1: once; 2: more than once.
+    /// 0: never used; 1: once; 2: more than once; [`SCANNED`].
     times: u8,
 }
 
@@ -83,7 +92,7 @@ impl Use {
             seconds: moment.seconds,
             handle: moment.handle,
             times: match self.times {
-                0 => 1,
+                0 | SCANNED => 1,
                 times => (times + u8::from(is_new)).min(2),
             },
         }
@@ -95,13 +104,28 @@ impl Use {
         Use {
             clock: moment.clock,
             seconds: moment.seconds,
+            times: if self.times == SCANNED { 0 } else { self.times },
             ..self
+        }
+    }
+
+    /// The state after the first bytes of it were fetched, by a scanner.
+    #[must_use]
+    pub fn scanned(moment: &Moment) -> Use {
+        Use {
+            clock: moment.clock,
+            seconds: moment.seconds,
+            handle: 0,
+            times: SCANNED,
         }
     }
 
     /// The lower is evicted first. `place` is a hash of the segment's identity; `cache` the size of
     /// the cache in [`TICK`]s.
     pub fn rank(self, place: u64, cache: u64) -> u64 {
+        if self.times == SCANNED {
+            return RANK_OF_SCANNED;
+        }
         let jitter = place % (JITTER * cache).max(1);
         let protection = if self.times > 1 { REUSED_LASTS * cache } else { 0 };
         self.clock + jitter + protection
@@ -111,7 +135,7 @@ impl Use {
     /// within the last eighth of the cache's size is evicted after all else that was used once: it
     /// may have been fetched ahead of a reader that has yet to reach it.
     pub fn rank_while_open(self, place: u64, cache: u64, clock: u64) -> u64 {
-        let is_new = clock.saturating_sub(self.clock) < cache / 8;
+        let is_new = self.times != SCANNED && clock.saturating_sub(self.clock) < cache / 8;
         self.rank(place, cache) + if is_new { JITTER * cache } else { 0 }
     }
 
@@ -129,7 +153,7 @@ impl Use {
             clock: packed >> 24,
             seconds,
             handle: (packed >> 8) as u16,
-            times: (packed as u8).min(2),
+            times: (packed as u8).min(SCANNED),
         }
     }
 }

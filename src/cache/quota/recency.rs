@@ -57,9 +57,18 @@ impl Recency {
 
     /// Notes that a chunk was fetched just now, and not used yet.
     pub fn came(&self, chunk: u64, moment: &Moment) {
+        self.change(chunk, |before| before.renewed(moment));
+    }
+
+    /// Notes that a scanner has fetched the first chunk of a segment, this one. Its later ones change nothing.
+    pub fn scanned(&self, chunk: u64, moment: &Moment) {
+        self.change(chunk, |_| Use::scanned(moment));
+    }
+
+    fn change(&self, chunk: u64, change: impl FnOnce(Use) -> Use) {
         if let Some((packed, seconds)) = self.0.get((chunk / SEGMENT) as usize) {
             let before = Use::unpack(packed.load(Ordering::Relaxed), 0);
-            let (after, now) = before.renewed(moment).pack();
+            let (after, now) = change(before).pack();
             packed.store(after, Ordering::Relaxed);
             seconds.store(now, Ordering::Relaxed);
         }
@@ -101,6 +110,30 @@ mod tests {
         assert_eq!(back.of(4), Use::once(9, 9));
         assert_eq!(back.of(0), Use::once(9, 9), "it came after that was noted");
         assert!(back.of(1).rank(0, 1000) > 4000, "it was used by two");
+    }
+
+    #[test]
+    fn what_only_a_scanner_fetched_goes_first() {
+        let recency = Recency::new(2 * SEGMENT, &[], Use::default());
+        let moment = Moment {
+            clock: 5000,
+            seconds: 5,
+            handle: 1,
+            cache: 1000,
+        };
+        recency.scanned(0, &moment);
+        let rank = |recency: &Recency| recency.of(0).rank_while_open(0, 1000, 5000);
+        assert_eq!(rank(&recency), 1);
+        let stored = Recency::new(2 * SEGMENT, &recency.to_bytes(), Use::default());
+        assert_eq!(rank(&stored), 1, "it is stored");
+        recency.came(1, &moment);
+        assert!(
+            rank(&recency) > 5000,
+            "the segment has another chunk now, which was not for a scanner"
+        );
+        stored.note(&(0..1), &moment);
+        assert!(rank(&stored) > 5000, "an ordinary program has read it");
+        assert!(stored.of(0).rank(0, 1000) < 6000, "once");
     }
 
     #[test]

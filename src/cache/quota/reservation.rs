@@ -101,6 +101,35 @@ impl Quota {
         }
     }
 
+    /// Reserves space as [`Self::reserve`] does, but only what is free: **nothing is evicted for it**, now or by the next
+    /// round. Never blocks.
+    ///
+    /// # Errors
+    /// [`ReadError::NoRoom`] if there is no free space; [`ReadError::Store`] if it can't be counted.
+    pub fn reserve_free(self: &Arc<Self>, bytes: u64) -> Result<Reservation, ReadError> {
+        let bytes = bytes.next_multiple_of(self.block) + self.block;
+        let most = self.usage().most_without_eviction(bytes).ok_or(ReadError::NoRoom)?;
+        let is_counted = self.peers.try_reserve(bytes, most);
+        match is_counted.map_err(|error| ReadError::Store(error.to_string()))? {
+            true => {
+                self.measure_index();
+                Ok(Reservation {
+                    quota: Arc::clone(self),
+                    bytes,
+                })
+            }
+            false => Err(ReadError::NoRoom),
+        }
+    }
+
+    /// Returns true if [`Self::reserve_free`] would succeed now.
+    pub fn has_free(&self, bytes: u64) -> bool {
+        let bytes = bytes.next_multiple_of(self.block) + self.block;
+        let usage = self.usage();
+        let most = usage.most_without_eviction(bytes);
+        most.is_some_and(|most| usage.space.total().saturating_add(bytes) <= most)
+    }
+
     pub(in crate::cache) fn try_reserve(&self, bytes: u64) -> io::Result<bool> {
         let before = self.peers.space();
         let most = room::most(before.limit);
@@ -120,6 +149,20 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn free_space_is_taken_and_no_more() {
+        let quota = Quota::alone(64 * MIB);
+        let mut held = Vec::new();
+        while quota.has_free(MIB) {
+            held.push(quota.reserve_free(MIB).unwrap());
+        }
+        assert!(matches!(quota.reserve_free(MIB), Err(ReadError::NoRoom)));
+        assert!(held.len() > 50, "{}", held.len());
+        assert_eq!(quota.shortfall(Mark::High), 0, "the evictor has nothing to do");
+        quota.reserve(2 * MIB).unwrap();
+        assert!(quota.rounds.asked() > 0, "it has for an ordinary writer");
+    }
 
     /// A quota with 5 MiB reserved, and a writer who needs 2 MiB more than fit. Returns what the writer gets once a round of
     /// eviction has ended with `outcome`, and with the 5 MiB released if that freed any.

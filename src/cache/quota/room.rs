@@ -84,6 +84,15 @@ impl Usage {
         by_size.min(by_disk)
     }
 
+    /// The most of the [total](Space::total) up to which nothing has to be evicted; `None` if these bytes would leave too
+    /// little free on the disk.
+    pub(super) fn most_without_eviction(&self, bytes: u64) -> Option<u64> {
+        let most = most(self.space.limit);
+        let slack = Mark::High.slack(most);
+        let is_free = self.free >= self.wanted_free(slack).saturating_add(bytes);
+        is_free.then(|| most - slack)
+    }
+
     fn wanted_free(&self, slack: u64) -> u64 {
         self.min_free.saturating_add(slack.min(MOST_FREED_FOR_OTHERS))
     }

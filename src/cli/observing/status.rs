@@ -2,6 +2,7 @@
 
 mod block;
 mod check;
+mod programs;
 mod text;
 
 pub(super) use block::wrapped;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::activity::{MOST_OPEN, MOST_WAITING, seconds};
-use super::{Down, OpenFile, Origin, Process, Reads, SeenFailure, Source, Status, Totals, Waiting, WaitingRead};
+use super::{
+    Down, OpenFile, Origin, Process, ProgramTraffic, Reads, SeenFailure, Source, Status, Totals, Waiting, WaitingRead,
+};
 use crate::cache::{OpenReader, OpenReaders};
 use crate::control::context::Control;
 use crate::control::protocol::{OptionShown, Reply, TreePath};
@@ -60,6 +62,7 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         waiting: waiting(control),
         open_file_count,
         open_files,
+        programs: ProgramTraffic::all(&control.stats, &control.readers),
         failures: control
             .stats
             .failures

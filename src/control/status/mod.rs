@@ -5,6 +5,7 @@
 mod activity;
 mod measure;
 mod origin;
+mod processes;
 mod reads;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use activity::{OpenFile, SeenFailure, Totals, Waiting, WaitingRead};
 pub(super) use measure::{check, measure};
 pub(crate) use origin::{Down, Origin};
+pub(crate) use processes::ProgramTraffic;
 pub(crate) use reads::Reads;
 
 use crate::source::library::{MemberState, MemberStatus};
@@ -81,6 +83,9 @@ pub(crate) struct Status {
     /// The first of them, at most [`MOST_OPEN`](activity::MOST_OPEN).
     #[serde(default)]
     pub open_files: Vec<OpenFile>,
+    /// The programs that have read, those with most bytes from servers first.
+    #[serde(default)]
+    pub programs: Vec<ProgramTraffic>,
     /// The last failures that programs saw, the last one first.
     #[serde(default)]
     pub failures: Vec<SeenFailure>,

@@ -161,7 +161,7 @@ impl RangeRequests {
 async fn skip(job: &FetchJob, mut body: Body, bytes: u64) -> Result<Body, ReadError> {
     let mut left = bytes;
     while left > 0
-        && let Some(mut piece) = job.downloader.next_piece(&mut body).await?
+        && let Some(mut piece) = job.next_piece(&mut body).await?
     {
         job.downloader.throttle.take(piece.len()).await;
         let skipped = left.min(piece.len() as u64);
@@ -176,7 +176,7 @@ async fn skip(job: &FetchJob, mut body: Body, bytes: u64) -> Result<Body, ReadEr
 /// short. A generated body may have another length the next time.
 async fn count(job: &FetchJob, mut body: Body) -> Result<(u64, Option<Body>), ReadError> {
     let (mut size, mut pieces) = (0, Vec::new());
-    while let Some(piece) = job.downloader.next_piece(&mut body).await? {
+    while let Some(piece) = job.next_piece(&mut body).await? {
         job.downloader.throttle.take(piece.len()).await;
         size += piece.len() as u64;
         if size > MOST_COUNTED {

@@ -110,9 +110,9 @@ fn take(
 
 /// Waits for the next piece of a body, and for the throttle to let it through.
 fn receive(job: &FetchJob, mut body: Body) -> Receiving {
-    let downloader = Arc::clone(&job.downloader);
+    let (downloader, entry) = (Arc::clone(&job.downloader), Arc::clone(&job.order.entry));
     Box::pin(async move {
-        let piece = downloader.next_piece(&mut body).await;
+        let piece = downloader.next_piece(&mut body, Some(&entry)).await;
         if let Ok(Some(piece)) = &piece {
             downloader.throttle.take(piece.len()).await;
         }

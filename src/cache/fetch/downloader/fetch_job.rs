@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::cache::entry::cache_dir::CacheDir;
-use crate::cache::entry::cache_entry::Settled;
+use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::fetch::file_writer::WriteJob;
 use crate::cache::fetch::manager::{ChunkManager, FetchControl};
 use crate::cache::fetch::scheduler::FetchOrder;
@@ -44,14 +44,19 @@ pub(crate) struct ChunkDownloader {
 }
 
 impl ChunkDownloader {
-    /// The next piece of a file's body, counted. Cancel-safe.
+    /// The next piece of a file's body, counted, also for its entry if it has one. Cancel-safe.
     ///
     /// # Errors
     /// As for [`Body::next`].
-    pub(crate) async fn next_piece(&self, body: &mut Body) -> Result<Option<Bytes>, HttpError> {
+    pub(crate) async fn next_piece(
+        &self,
+        body: &mut Body,
+        of: Option<&CacheEntry>,
+    ) -> Result<Option<Bytes>, HttpError> {
         let piece = body.next().await?;
-        let bytes = piece.as_ref().map_or(0, Bytes::len);
-        self.counters.fetched_bytes.add(bytes as u64);
+        let bytes = piece.as_ref().map_or(0, Bytes::len) as u64;
+        self.counters.fetched_bytes.add(bytes);
+        of.iter().for_each(|entry| entry.note_fetched(bytes));
         Ok(piece)
     }
 }
@@ -73,6 +78,14 @@ pub(super) struct FetchJob {
 }
 
 impl FetchJob {
+    /// The next piece of the body of an answer for this fetch, counted. Cancel-safe.
+    ///
+    /// # Errors
+    /// As for [`Body::next`].
+    pub(super) async fn next_piece(&self, body: &mut Body) -> Result<Option<Bytes>, HttpError> {
+        self.downloader.next_piece(body, Some(&self.order.entry)).await
+    }
+
     /// Byte offset before which this fetch ends, by what is known now.
     pub(super) fn end(&self) -> u64 {
         match self.order.entry.settled() {

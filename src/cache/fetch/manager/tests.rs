@@ -209,6 +209,47 @@ async fn wait_ends_exactly_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn scan_waits_for_a_while_and_only_at_a_low_priority() {
+    let (idle, manager) = Idle::manager(LONG);
+    tokio::spawn(Arc::clone(&manager).watch_waits());
+    let entry = entry(100);
+    let (reader, reader_call) = callback();
+    manager.when_ready(&entry, 90 * C..91 * C, &[], Default::default(), reader);
+    let begun = Instant::now();
+    let (scan, scan_call) = callback();
+    manager.when_scanned(&entry, C..2 * C, &(0..4 * C), Default::default(), scan);
+    let ordered = idle.orders.lock()[1].0.bytes.clone();
+    assert_eq!(ordered, 0..4 * C, "what is ahead comes with it");
+    assert!(matches!(scan_call.await.unwrap(), Err(ReadError::DeadlinePassed(_))));
+    let waited = begun.elapsed();
+    assert!(
+        waited >= SCAN_PATIENCE && waited <= SCAN_PATIENCE + STALL,
+        "although an earlier waiter has a later deadline: {waited:?}"
+    );
+    let (scan, scan_call) = callback();
+    manager.when_scanned(&entry, C..2 * C, &(C..2 * C), Default::default(), scan);
+    idle.write(&manager, 1, 4 * C);
+    assert!(scan_call.await.unwrap().is_ok());
+    assert!(reader_call.await.unwrap().is_err(), "it has a deadline of its own");
+}
+
+#[test]
+fn part_of_a_job_counts_until_it_has_ended() {
+    let (idle, manager) = Idle::manager(LONG);
+    let entry = entry(100);
+    entry.readers.fetch_add(1, Ordering::AcqRel);
+    entry.scanners.fetch_add(1, Ordering::AcqRel);
+    assert!(entry.is_only_scanned());
+    let (on_ready, _call) = callback();
+    manager.when_fetched(&entry, 0..C, Priority::Medium, on_ready);
+    assert!(!entry.is_only_scanned());
+    idle.write(&manager, 0, C);
+    assert!(entry.is_only_scanned());
+    entry.readers.fetch_add(1, Ordering::AcqRel);
+    assert!(!entry.is_only_scanned(), "an ordinary program has it open too");
+}
+
+#[tokio::test(start_paused = true)]
 async fn deadlines_are_watched_again_after_idle_time() {
     let (_idle, manager) = Idle::manager(LONG);
     tokio::spawn(Arc::clone(&manager).watch_waits());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::block::Block;
+use super::programs;
 use crate::cli::support::output::{self, count, size};
 use crate::control::status::{OpenFile, Origin, SeenFailure, Source, SourceState, Status, Waiting};
 use crate::stats::{Operation, Phase};
@@ -47,6 +48,7 @@ pub(super) fn of(status: &Status, now: SystemTime) -> String {
     }
     waiting(&mut block, &status.waiting);
     open(&mut block, status);
+    programs::add(&mut block, &status.programs);
     status
         .origins
         .iter()

@@ -1,6 +1,18 @@
 use super::*;
 use crate::control::protocol::TreePath;
-use crate::control::status::{Down, Process, Reads, Totals, WaitingRead};
+use crate::control::status::{Down, Process, ProgramTraffic, Reads, Totals, WaitingRead};
+use crate::stats::ScanClass;
+
+/// A program that has read so many MiB, and so many were fetched for it.
+fn program(name: &str, read: u64, fetched: u64, scanner: Option<ScanClass>, refused_reads: u64) -> ProgramTraffic {
+    ProgramTraffic {
+        name: Some(name.into()),
+        read_bytes: read << 20,
+        fetched_bytes: fetched << 20,
+        scanner,
+        refused_reads,
+    }
+}
 
 /// A mount in which a lot goes on.
 pub(in crate::cli) fn busy() -> Status {
@@ -61,6 +73,11 @@ pub(in crate::cli) fn busy() -> Status {
                 name: "mpv".into(),
             }),
         }],
+        programs: vec![
+            program("mpv", 80, 95, None, 0),
+            program("tumblerd", 12, 16, Some(ScanClass::Limited), 3),
+            program("ffprobe", 2, 4, Some(ScanClass::Gentle), 0),
+        ],
         failures: vec![SeenFailure {
             operation: Operation::Read,
             url: "https://example.org/pub/a".into(),
@@ -108,6 +125,7 @@ fn idle_mount_is_short() {
         waiting: Waiting::default(),
         open_file_count: 0,
         open_files: Vec::new(),
+        programs: Vec::new(),
         failures: Vec::new(),
         jobs: 0,
         origins: Vec::new(),
