@@ -166,14 +166,11 @@ impl ChunkManager {
         report: WaitReport,
         on_ready: OnReady,
     ) -> WaiterId {
-        let ahead = entry.chunk.touched(ahead);
         self.change(|state| {
             report.lock().was_in_flight = state.scheduler.is_in_flight(entry, &bytes);
             let deadline = Instant::now() + SCAN_PATIENCE.min(self.read_timeout);
             let waiter = state.new_waiter(Some(deadline), on_ready, Some(report));
-            let scheduler = &mut state.scheduler;
-            scheduler.request(entry, ahead, Priority::Medium);
-            scheduler.wait(entry, bytes, Priority::Medium, &[], waiter);
+            state.scheduler.wait_for_scan(entry, bytes, ahead, waiter);
             waiter
         })
     }

@@ -54,6 +54,7 @@ mod queues;
 mod redirects;
 mod refusals;
 mod running_fetch;
+mod scans;
 mod stalls;
 mod status;
 mod wanted_chunks;
@@ -179,6 +180,7 @@ impl Scheduler {
             id,
             bytes,
             priority,
+            is_read: priority == Priority::Critical,
             waits_for: None,
         };
         self.table.add_waiter(entry, waiter);
@@ -215,19 +217,6 @@ impl Scheduler {
         self.table
             .change(id, |queue| queue.withdraw(&(0..u64::MAX), Priority::High));
         // The fetch that kept a stream going may have to give way now.
-        self.follow_up(id);
-    }
-
-    /// The scanners of an entry have gone, and no other reader has it open. What only they wanted is dropped, as in
-    /// [`Self::end_read_ahead`]. With `at_once`, so is the whole file that a server without ranges sends, unless something else
-    /// is wanted of it.
-    pub fn end_scan(&mut self, id: EntryId, at_once: bool) {
-        self.table
-            .change(id, |queue| queue.withdraw(&(0..u64::MAX), Priority::Medium));
-        let is_unwanted = |queue: &EntryQueue| queue.waiters.is_empty() && queue.wants.is_empty();
-        if at_once && self.table.queues.get(id).is_some_and(is_unwanted) {
-            self.table.stop_all(id);
-        }
         self.follow_up(id);
     }
 

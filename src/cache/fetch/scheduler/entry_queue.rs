@@ -59,6 +59,8 @@ pub(super) struct Waiter {
     pub(super) bytes: Range<u64>,
     /// `Critical` for a reader that is blocked.
     pub(super) priority: Priority,
+    /// True if a reader is blocked, at whatever priority; false for a part of a job.
+    pub(super) is_read: bool,
     /// What it was last seen to wait for; `None` before the first look.
     pub(super) waits_for: Option<WaitsFor>,
 }
@@ -311,7 +313,7 @@ impl EntryQueue {
     pub(super) fn take_changed_waits(&mut self) -> Vec<(WaiterId, WaitsFor)> {
         let mut changed = Vec::new();
         for index in 0..self.waiters.len() {
-            if self.waiters[index].priority != Priority::Critical {
+            if !self.waiters[index].is_read {
                 continue;
             }
             let now = self.waits_for(&self.waiters[index]);
