@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, Command, FromArgMatches};
 
 use super::args::{MountArgs, mount_command};
@@ -131,6 +132,11 @@ impl Changeable {
         let args = matches.and_then(|matches| MountArgs::from_arg_matches(&matches));
         let args = args.map_err(|error| {
             let reason = std::error::Error::source(&error).map(ToString::to_string);
+            let possible = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) => Some(format!("write one of {}", values.join(", "))),
+                _ => None,
+            };
+            let reason = reason.or(possible);
             format!("`{name}`: {}", reason.unwrap_or_else(|| "not a valid value".to_owned()))
         })?;
         self.take(name, &args);
@@ -319,6 +325,7 @@ mod tests {
         insta::assert_snapshot!(wrong("offline="), @"`offline`: a value is missing; write offline=true");
         insta::assert_snapshot!(wrong("offline=maybe"), @"`offline`: write true or false");
         insta::assert_snapshot!(wrong("verbose=10"), @"`verbose`: write a number from 0 to 9");
+        insta::assert_snapshot!(wrong("scan_policy=on"), @"`scan_policy`: write one of limit, gentle, off");
         insta::assert_snapshot!(wrong("max_connections=0"), @"`max_connections`: write a number from 1 to 65535");
         insta::assert_snapshot!(wrong("bwlimit=10Mbit/s"), @"`bwlimit`: the unit is bytes per second; write 1250kB");
         insta::assert_snapshot!(option_named("cash_size").unwrap_err(), @"`cash_size`: unknown option; did you mean `cache_size`?");

@@ -8,7 +8,7 @@ use crate::fuse::{ScanConfig, ScanPolicy, Scanner, Treatment};
 use crate::stats::ScanClass;
 
 /// The options about scanners, before they are resolved.
-#[derive(Args)]
+#[derive(Args, PartialEq)]
 pub(crate) struct ScanArgs {
     /// What thumbnailers, indexers and media scanners get of the files that they look into
     ///

@@ -58,8 +58,11 @@ impl ProcessTraffic {
 #[derive(Debug, Default)]
 pub(crate) struct ProcessTable {
     /// Locked once for each handle, and by status. No other lock is taken under it.
-    rows: Mutex<HashMap<(SmolStr, Option<ScanClass>), Arc<ProcessTraffic>>>,
+    rows: Mutex<Rows>,
 }
+
+/// By name and class.
+type Rows = HashMap<(SmolStr, Option<ScanClass>), Arc<ProcessTraffic>>;
 
 impl ProcessTable {
     /// The row of a program.
