@@ -31,6 +31,7 @@ mod doctor;
 mod documents;
 mod explain;
 mod filesystem;
+mod fleet;
 mod full_disk;
 mod harness;
 mod hashes;

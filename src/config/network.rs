@@ -6,6 +6,7 @@
 mod command;
 mod error;
 mod resolve;
+mod tier;
 pub(super) mod values;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::units;
+use crate::http::TierConfig;
 pub(crate) use error::NetworkError;
 
 /// The options about servers, before they are resolved.
@@ -72,6 +74,15 @@ pub(super) struct NetworkArgs {
     /// only while the source has given none. A mirror receives no login, token or header.
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(super) mirror: Vec<String>,
+
+    /// A cache that several machines share, which is asked for bytes before the source's server
+    ///
+    /// URLs of nginx nodes with the configuration of `fetchfs tier config`: `|` between those that share the load, `;` before
+    /// those that are asked if the others fail, and DIRECT, the source's server, at the end, which goes without saying. Names
+    /// and dates are always asked of the server. Sources with a login, header, cookie or client certificate are read from
+    /// their server only.
+    #[arg(long, value_name = "NODES", value_parser = tier::parse, help_heading = "Network")]
+    pub(super) tier: Option<TierConfig>,
 
     /// Countries whose mirrors in a Metalink are preferred: de, or de,fr
     ///

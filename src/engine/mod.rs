@@ -19,7 +19,7 @@ use tokio::runtime::{Handle, Runtime};
 use crate::cache::quota::QuotaConfig;
 use crate::cache::{Cache, CacheConfig, ChunkSize};
 use crate::config::EngineConfig;
-use crate::origin::{Client, Logins, MirrorTier};
+use crate::origin::{ChunkTier, Client, Logins, MirrorTier, SharedTier};
 use crate::util::clock;
 pub(crate) use network_folder::refuse_shared;
 
@@ -75,7 +75,7 @@ impl Engine {
             let client = Client::new(config.http.clone())?;
             clock::restore(&config.cache_dir);
             let cache_config = CacheConfig {
-                tiers: vec![Arc::new(MirrorTier::new(client.clone()))],
+                tiers: tiers(&client),
                 ..cache_config
             };
             let cache = Cache::open(cache_config, client.clone(), &handle)?;
@@ -149,6 +149,13 @@ impl Drop for Engine {
         self.close();
         self.leave();
     }
+}
+
+/// The places besides the origins that a client may have bytes from.
+fn tiers(client: &Client) -> Vec<Arc<dyn ChunkTier>> {
+    let shared = SharedTier::new(client.clone()).map(|tier| Arc::new(tier) as Arc<dyn ChunkTier>);
+    let mirrors: Arc<dyn ChunkTier> = Arc::new(MirrorTier::new(client.clone()));
+    shared.into_iter().chain([mirrors]).collect()
 }
 
 /// Ends a runtime. A thread of another one must not wait for that: tokio panics then.

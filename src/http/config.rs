@@ -23,6 +23,13 @@ impl fmt::Debug for MirrorConfig {
     }
 }
 
+/// The nodes of a cache that several machines share, which is asked before the sources' servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TierConfig {
+    /// Groups in the order in which they are asked; the nodes of a group share the load. Empty if there is no tier.
+    pub groups: Vec<Vec<Url>>,
+}
+
 /// The configuration for one source of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteConfig {
@@ -69,6 +76,8 @@ pub struct HttpConfig {
     pub cookies: CookieConfig,
     /// Mirrors of the source. Default: none.
     pub mirrors: MirrorConfig,
+    /// A cache that several machines share. Default: none.
+    pub tier: TierConfig,
     /// The sources of a library, each with its own configuration. Default: none.
     pub sites: Vec<SiteConfig>,
 }
@@ -156,6 +165,7 @@ impl Default for HttpConfig {
             access: AccessConfig::default(),
             cookies: CookieConfig::default(),
             mirrors: MirrorConfig::default(),
+            tier: TierConfig::default(),
             sites: Vec::new(),
         }
     }

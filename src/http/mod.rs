@@ -24,7 +24,7 @@ mod tls_failure;
 
 pub(crate) use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource, run_command};
 pub use config::HttpConfig;
-pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, SiteConfig, TlsConfig};
+pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, SiteConfig, TierConfig, TlsConfig};
 pub(crate) use connect::SetupError;
 pub(crate) use cookies::{CookieConfig, CookieError, CookieFile, CookieJar};
 pub(crate) use error::{HttpError, HttpErrorKind, NO_STATUS};

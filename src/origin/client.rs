@@ -45,13 +45,14 @@ use super::{
         signers::Signer,
         transport::{HttpRequest, Transport},
     },
+    shared_tier::TierNodes,
     version_aliases::VersionAliases,
 };
 use crate::http::{
     AccessConfig, HttpConfig, HttpError, HttpErrorKind, MirrorConfig, Origin, SetupError, SiteConfig, Version,
     response::head::is_elsewhere, tag::untagged,
 };
-use crate::stats::RequestTotals;
+use crate::stats::{RequestTotals, TierTotals};
 
 /// Sends requests to origins. Clones share connections and credentials.
 #[derive(Clone)]
@@ -63,6 +64,7 @@ pub struct Client {
 struct ClientState {
     transport: Transport,
     mirrors: Mirrors,
+    tier: TierNodes,
     name_slots: PerOrigin<NameSlots>,
     responsiveness: PerOrigin<Responsiveness>,
     aliases: VersionAliases,
@@ -93,6 +95,7 @@ impl Client {
         Ok(Client {
             shared: Arc::new(ClientState {
                 mirrors: Mirrors::new(mirrors(&config)),
+                tier: TierNodes::new(&config.tier),
                 transport: Transport::new(config)?,
                 name_slots: PerOrigin::new(move |_| NameSlots::new(connections)),
                 responsiveness: PerOrigin::new(Responsiveness::new),
@@ -300,6 +303,16 @@ impl Client {
     /// Records the redirect target of a file's URL, for the next request for the file.
     pub fn note_redirect(&self, url: &Url, target: &Url) {
         self.transport().redirects.remember_untried(url, target);
+    }
+
+    /// The nodes of the cache that several machines share.
+    pub(super) fn tier(&self) -> &TierNodes {
+        &self.shared.tier
+    }
+
+    /// What that cache did so far; `None` if there is none.
+    pub(crate) fn tier_totals(&self) -> Option<TierTotals> {
+        self.tier().totals(self.transport())
     }
 
     /// The mirrors of the sources.

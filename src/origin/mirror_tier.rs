@@ -45,7 +45,7 @@ impl MirrorTier {
         };
         let is_as_expected = |version: &Version| match expected {
             Expected::Version(known, modified) => version.size == known.size && is_same(&answer.head, known, modified),
-            Expected::Hashed(size) => version.size == size,
+            Expected::Hashed(known) => version.size == known.size,
             Expected::Listed(_) => version.validator.names_a_version_anywhere(),
         };
         let kind = match judge(&answer.head, want, listed.as_ref()) {
@@ -66,7 +66,7 @@ impl MirrorTier {
 }
 
 impl ChunkTier for MirrorTier {
-    fn candidates(&self, content: &Content, _: &Range<u64>) -> Vec<Url> {
+    fn candidates(&self, content: &Content, _: &Range<u64>, _: Option<&Version>) -> Vec<Url> {
         self.0.mirrors().not_left_out(content.alternates())
     }
 
@@ -84,7 +84,7 @@ impl ChunkTier for MirrorTier {
 }
 
 /// Why a mirror's response is rejected.
-fn no_answer(verdict: Verdict) -> HttpErrorKind {
+pub(super) fn no_answer(verdict: Verdict) -> HttpErrorKind {
     match verdict {
         Verdict::Partial { .. } | Verdict::Changed(_) | Verdict::PastEnd { .. } => other_version(),
         Verdict::Whole { .. } | Verdict::Refused(_) => {
@@ -97,7 +97,7 @@ fn no_answer(verdict: Verdict) -> HttpErrorKind {
 /// Returns true if a response of another server is of this version, by its validators. A strong tag decides if both
 /// have one. Otherwise the date must be the same. A weak tag proves nothing between two servers, nor does the size
 /// alone.
-fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
+pub(super) fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
     match (&known.validator, head.validator()) {
         (Validator::Strong(known), Validator::Strong(tag)) => *known == tag,
         (Validator::Dated(known), _) => head.last_modified.as_deref().is_some_and(|date| {

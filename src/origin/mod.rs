@@ -8,7 +8,7 @@
 //! From the ground up: `limits` and `failures` say when an origin may be asked; `local` answers for files of this machine;
 //! `request` sends one request;
 //! `version_aliases` compares versions by such requests, and `mirrors` knows other places; `client` asks for metadata,
-//! documents and ranges; `mirror_tier` and `logins` use the client.
+//! documents and ranges; `mirror_tier`, `shared_tier` and `logins` use the client.
 
 mod checksum_file;
 mod client;
@@ -25,6 +25,7 @@ mod mirrors;
 mod per_origin;
 mod published;
 mod request;
+mod shared_tier;
 mod throttle;
 pub(crate) mod tier;
 mod version_aliases;
@@ -51,6 +52,7 @@ pub(crate) use published::{Hash, HashAlgorithm, Pieces, Published};
 pub(crate) use request::body::Body;
 pub(crate) use request::redirects::Route;
 pub(crate) use request::signers::Signing;
+pub(crate) use shared_tier::SharedTier;
 pub(crate) use throttle::Throttle;
 pub(crate) use tier::{ChunkTier, Expected};
 pub(crate) use version_aliases::{Comparison, SAMPLE, Sample, VersionLabel};

@@ -1,7 +1,8 @@
 //! Tiers: places other than a file's own URL that may have its bytes.
 //!
 //! For each range that the cache fetches, it asks its tiers for [`candidates`](ChunkTier::candidates), in order. It
-//! knows no kind of tier. [`MirrorTier`](super::MirrorTier) is one that is asked after the origin has failed.
+//! knows no kind of tier. [`MirrorTier`](super::MirrorTier) is one that is asked after the origin has failed,
+//! [`SharedTier`](super::SharedTier) one that is asked first.
 //!
 //! A failure of a tier says nothing of the file, nor of its origin:
 //!
@@ -9,7 +10,12 @@
 //! - After any other answer than the range, the tier no longer names this candidate for it, and the next place is asked.
 //! - A body that breaks off is continued after a pause, and uses up a retry like one of the origin.
 
-use std::{fmt, ops::Range, pin::Pin, time::SystemTime};
+use std::{
+    fmt,
+    ops::Range,
+    pin::Pin,
+    time::{Duration, Instant, SystemTime},
+};
 
 use url::Url;
 
@@ -31,9 +37,10 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The URLs at which it may have `bytes` (end exclusive) of a file, in order of preference. **A URL whose
+    /// The URLs at which it may have `bytes` (end exclusive) of a file, in order of preference. `version` is the file's
+    /// version, once it is known. **A URL whose
     /// [`range`](Self::range) was answered with an error is missing for a while**, or a fetch would ask it without end.
-    fn candidates(&self, content: &Content, bytes: &Range<u64>) -> Vec<Url>;
+    fn candidates(&self, content: &Content, bytes: &Range<u64>, version: Option<&Version>) -> Vec<Url>;
 
     /// Requests `bytes` (end exclusive, not empty) from a candidate. The body begins with the first of them; it may end
     /// early.
@@ -41,6 +48,20 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
     /// # Errors
     /// `BadAnswer` if nothing proves that the answer is as expected; otherwise as the answer or its absence demands.
     fn range<'a>(&'a self, candidate: &'a Url, bytes: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a>;
+
+    /// How long to wait for a candidate's answer before the file's own URL is asked too. `None`: as long as it takes.
+    fn patience(&self, _candidate: &Url) -> Option<Duration> {
+        None
+    }
+
+    /// The file's own URL is asked too, because this candidate is late.
+    fn is_raced(&self, _candidate: &Url) {}
+
+    /// A candidate that was asked at this moment had not answered when the file's own URL did.
+    fn was_late(&self, _candidate: &Url, _asked: Instant) {}
+
+    /// The body of a candidate's answer broke off. **It is no candidate for a while**, as after an error.
+    fn broke_off(&self, _candidate: &Url) {}
 }
 
 /// The answer of a tier, once it is validated.
@@ -51,11 +72,21 @@ pub(crate) type TierAnswer<'a> = Pin<Box<dyn Future<Output = Result<TierRange, H
 pub enum Expected<'a> {
     /// The bytes must be of this version, last modified at this time.
     Version(&'a Version, Option<SystemTime>),
-    /// The file has so many bytes. A published hash decides whether they are right, whatever the answer says of its
-    /// version.
-    Hashed(u64),
+    /// The file has as many bytes as this version. A published hash decides whether they are right, whatever the answer
+    /// says of its version.
+    Hashed(&'a Version),
     /// The version is unknown, and the answer must name one. If the file's listing gives a size, it must be the same.
     Listed(Option<u64>),
+}
+
+impl Expected<'_> {
+    /// The version, if it is known.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        match self {
+            Expected::Version(version, _) | Expected::Hashed(version) => Some(version),
+            Expected::Listed(_) => None,
+        }
+    }
 }
 
 /// Bytes of a file, from a tier.

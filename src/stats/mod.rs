@@ -20,6 +20,7 @@ mod programs;
 mod read_log;
 mod reads;
 mod requests;
+mod tier;
 mod traffic;
 mod unread;
 
@@ -33,6 +34,7 @@ pub(crate) use programs::{ProcessTable, ProcessTraffic, ScanClass};
 pub(crate) use read_log::{ReadLog, SlowRead};
 pub(crate) use reads::{ReadCounts, ReadTotals};
 pub(crate) use requests::{RequestCounters, RequestTotals};
+pub(crate) use tier::{TierCounters, TierCounts, TierNodeTotals, TierTotals};
 pub(crate) use traffic::CacheCounters;
 pub(crate) use unread::UnreadBlocks;
 

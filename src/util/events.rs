@@ -154,6 +154,10 @@ events! {
     MIRROR_SKIPPED = "mirror_skipped";
     /// A mirror can't replace its source at the beginning of the mount.
     MIRROR_UNUSABLE = "mirror_unusable";
+    /// A node of a shared cache is not asked for a moment.
+    TIER_RESTS = "tier_rests";
+    /// A node of a shared cache is left out, or does not allow a server.
+    TIER_LEFT_OUT = "tier_left_out";
     /// A checksum file says another hash of a file that is served.
     CHECKSUM_DIFFERS = "checksum_differs";
     /// Bytes contradict a published hash, and are dropped.

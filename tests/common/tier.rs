@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
@@ -97,9 +98,19 @@ impl Tier {
         fs::read_to_string(self.home.path().join("output")).unwrap_or_default()
     }
 
+    /// Its URL, as for `--tier`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The path of a URL in a tier.
     pub fn path_of(url: &str) -> String {
         format!("/{}", url.replacen("://", "/", 1))
+    }
+
+    /// The directory with its slices.
+    pub fn slices(&self) -> PathBuf {
+        self.home.path().join("cache/slices")
     }
 
     /// Sends a signal to all of its processes.

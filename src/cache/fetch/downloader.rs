@@ -15,6 +15,7 @@ mod answers;
 mod body;
 mod fetch_job;
 mod piece_requests;
+mod race;
 mod retries;
 mod route;
 mod settling;
@@ -147,13 +148,13 @@ impl Fetch {
                 continue;
             }
             let before = reached;
-            let RoutePermit { permit, tier } = retries.permit(&self.job, reached).await?;
+            let RoutePermit { permit, mut tier } = retries.permit(&self.job, reached).await?;
             let asked = Instant::now();
             let health = downloader.client.health_of(entry.url());
             let traffic = health.traffic();
             kept.position.get_or_insert_with(|| Position::at_chunk_edge(before));
             let received = kept.received();
-            let (permit, result) = self.attempt(kept, permit, tier.as_ref(), asked).await;
+            let (permit, result) = self.attempt(kept, permit, &mut tier, asked).await;
             reached = kept.position.as_ref().map_or(before, |position| position.offset());
             let error = match result {
                 Ok(()) if reached >= self.job.end() => break,
@@ -217,20 +218,25 @@ impl Fetch {
     }
 
     /// Sends one request and streams its body to the data file. The position advances; it is
-    /// missing only during a write. Returns the permit if the origin has not answered.
+    /// missing only during a write. Returns the permit if the origin has not answered. `tier` is what
+    /// to ask, and then what has answered: a tier that is late loses to the file's own URL.
     async fn attempt(
         &mut self,
         kept: &mut Reached,
         permit: Permit,
-        tier: Option<&TierUrl>,
+        tier: &mut Option<TierUrl>,
         asked: Instant,
     ) -> (Option<Permit>, Result<(), ReadError>) {
         let start = self.job.order.bytes.start;
         let position = kept.position.get_or_insert_with(|| Position::at_chunk_edge(start));
         self.job.prepare_filter(position.offset(), &mut kept.filter).await;
-        let answer = match tier {
+        let answer = match tier.clone() {
             None => self.requests.ask(&mut self.job, position).await,
-            Some(tier) => self.requests.ask_tier(&self.job, tier, position).await,
+            Some(asked) => {
+                let (answer, is_own) = self.requests.ask_tier(&mut self.job, &asked, position).await;
+                tier.take_if(|_| is_own);
+                answer
+            }
         };
         let job = &self.job;
         let (client, entry) = (&job.downloader.client, &job.order.entry);
@@ -265,9 +271,9 @@ impl Fetch {
             job.manager
                 .report(|scheduler| scheduler.answered(job.order.id, &origin));
         }
-        let server = tier.and_then(|tier| Origin::of(&tier.url));
+        let server = tier.as_ref().and_then(|tier| Origin::of(&tier.url));
         job.control.note_server(server.as_ref().unwrap_or(&origin));
-        let sender = tier.map_or(entry.url(), |tier| &tier.url);
+        let sender = tier.as_ref().map_or(entry.url(), |tier| &tier.url);
         if let Some(settled) = entry.settled() {
             settled.cached_file.check.note_contributor(sender);
         }
@@ -289,6 +295,11 @@ impl Fetch {
             BodyError::Read(error) => error,
             BodyError::WrongPiece(wrong) => job.reject_piece(&wrong),
         });
+        if let (Some(tier), Err(ReadError::Http(error))) = (tier.as_ref(), &result)
+            && !matches!(error.kind, HttpErrorKind::AskAgain | HttpErrorKind::NoDescriptors)
+        {
+            tier.tier.broke_off(&tier.url);
+        }
         // Time in which the connection was silent is not the server's either.
         if !matches!(&result, Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain) {
             let (serves, latency, time) = (client.serves(&origin), answered - asked, answered.elapsed());

@@ -23,7 +23,7 @@ impl ChunkTier for Nearby {
         true
     }
 
-    fn candidates(&self, _: &Content, bytes: &Range<u64>) -> Vec<Url> {
+    fn candidates(&self, _: &Content, bytes: &Range<u64>, _: Option<&Version>) -> Vec<Url> {
         let has_it = self.has.lock().contains(&bytes.start);
         has_it.then(|| self.url.clone()).into_iter().collect()
     }

@@ -117,7 +117,7 @@ fn every_kind_of_value_is_known() {
         {
             let texts = [
                 "DIR", "FILE", "FORM", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND",
-                "COUNTRY", "REGION", "POLICY",
+                "COUNTRY", "REGION", "POLICY", "NODES",
             ];
             assert!(
                 texts.contains(&placeholder.as_str()),

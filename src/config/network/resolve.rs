@@ -54,6 +54,7 @@ impl NetworkArgs {
                 keeps: !self.no_cookies,
             },
             mirrors,
+            tier: self.tier.unwrap_or_default(),
             tls: TlsConfig {
                 ca_cert: self.ca_cert.map(absolute).transpose()?,
                 client_cert: self.client_cert.map(absolute).transpose()?,

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::activity::{MOST_OPEN, MOST_WAITING, seconds};
 use super::{
-    Down, OpenFile, Origin, Process, ProgramTraffic, Reads, SeenFailure, Source, Status, Totals, Waiting, WaitingRead,
+    Down, OpenFile, Origin, Process, ProgramTraffic, Reads, SeenFailure, Source, Status, Tier, Totals, Waiting,
+    WaitingRead,
 };
 use crate::cache::{OpenReader, OpenReaders};
 use crate::control::context::Control;
@@ -33,7 +34,8 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         .as_ref()
         .map(|control| control.library.status())
         .unwrap_or_default();
-    let totals = totals(control);
+    let (totals, requests) = (totals(control), control.client.requests());
+    let all_received = requests.iter().map(|(_, requests)| requests.received_bytes).sum();
     Status {
         source: control.about.source.clone(),
         kinds: control.about.kinds.iter().map(|&kind| kind.to_owned()).collect(),
@@ -72,8 +74,12 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
             .collect(),
         fetching_rate: rate,
         jobs: control.jobs.count(),
-        origins: Origin::all(control.cache.manager().status(), control.client.requests()),
+        origins: Origin::all(control.cache.manager().status(), requests),
         down: control.tree.servers_down().into_iter().map(Down::from).collect(),
+        tier: control
+            .client
+            .tier_totals()
+            .map(|totals| Tier::of(totals, all_received)),
     }
 }
 

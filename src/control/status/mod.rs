@@ -7,6 +7,7 @@ mod measure;
 mod origin;
 mod processes;
 mod reads;
+mod tier;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ pub(super) use measure::{check, measure};
 pub(crate) use origin::{Down, Origin};
 pub(crate) use processes::ProgramTraffic;
 pub(crate) use reads::Reads;
+pub(crate) use tier::Tier;
+#[cfg(test)]
+pub(crate) use tier::TierNode;
 
 use crate::source::library::{MemberState, MemberStatus};
 pub(crate) use crate::stats::Process;
@@ -98,6 +102,9 @@ pub(crate) struct Status {
     /// The origins that are down, unreachable or overloaded, for data or metadata.
     #[serde(default)]
     pub down: Vec<Down>,
+    /// The cache that several machines share, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
 }
 
 /// A source of a library.

@@ -277,6 +277,11 @@ impl Access {
         self.config.headers.get(name).filter(|_| self.is_home(url))
     }
 
+    /// Returns true if the user gave headers for this URL's origin.
+    pub(crate) fn has_headers_at(&self, url: &Url) -> bool {
+        !self.config.headers.is_empty() && self.is_home(url)
+    }
+
     /// Returns true if there are credentials for this URL's origin.
     pub(crate) fn logs_in_at(&self, url: &Url) -> bool {
         self.home(url).is_some_and(|home| {

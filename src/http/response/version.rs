@@ -26,6 +26,8 @@
 //! - For a changed file, `If-Range` brings the whole new version, which has no use here, instead of a part.
 //! - Some servers refuse `If-Match` with 412 for a tag that they sent, or ignore it, so that it would not prove a
 //!   part's version either.
+//!
+//! Requests to a [tier that machines share](crate::origin::SharedTier) do carry one, which keeps the versions apart in it.
 
 use std::time::SystemTime;
 

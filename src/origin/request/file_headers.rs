@@ -24,6 +24,11 @@ impl FileHeaders {
         }
     }
 
+    /// Returns true if requests for this URL carry headers of their own.
+    pub(crate) fn has(&self, url: &Url) -> bool {
+        self.0.lock().contains_key(url)
+    }
+
     /// Notes the headers that a file's source publishes. Requests for any of its URLs carry them from now on.
     pub(crate) fn note(&self, content: &Content) {
         let Some(published) = content.published().filter(|published| !published.headers.is_empty()) else {

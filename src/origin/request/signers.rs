@@ -33,6 +33,12 @@ impl Signers {
         below.push((directory.clone(), signer));
     }
 
+    /// Returns true if requests for this URL are signed.
+    pub(crate) fn signs(&self, url: &Url) -> bool {
+        let below = self.below.read();
+        below.iter().any(|(directory, _)| is_below(directory, url))
+    }
+
     /// The URL to send; the URL itself if nothing signs it.
     ///
     /// # Errors
@@ -40,15 +46,18 @@ impl Signers {
     pub(crate) async fn sent(&self, method: &Method, url: &Url) -> Result<Url, HttpErrorKind> {
         let signer = {
             let below = self.below.read();
-            let is_below =
-                |(known, _): &&(Url, Signer)| known.origin() == url.origin() && url.path().starts_with(known.path());
-            below.iter().find(is_below).map(|(_, signer)| Arc::clone(signer))
+            let signer = below.iter().find(|(directory, _)| is_below(directory, url));
+            signer.map(|(_, signer)| Arc::clone(signer))
         };
         match signer {
             Some(signer) => signer(method, url).await,
             None => Ok(url.clone()),
         }
     }
+}
+
+fn is_below(directory: &Url, url: &Url) -> bool {
+    directory.origin() == url.origin() && url.path().starts_with(directory.path())
 }
 
 #[cfg(test)]

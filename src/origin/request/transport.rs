@@ -223,6 +223,26 @@ impl Transport {
         .throttled_by(answer.throttle)
     }
 
+    /// The body of a response, of which so many bytes are due, and which may be silent for this time at most.
+    pub(crate) fn body_within(&self, answer: HttpResponse, due: u64, silence: Duration) -> Body {
+        let (announced, url) = (answer.head.content_length, redact(&answer.url));
+        Body::new(answer.response, Some(due), announced, silence, url).throttled_by(answer.throttle)
+    }
+
+    /// Sends a request to one URL, and follows no redirect.
+    pub(crate) async fn send_once(
+        &self,
+        class: RequestClass,
+        request: &HttpRequest,
+        url: &Url,
+    ) -> Result<HttpResponse, HttpError> {
+        if self.is_offline() {
+            let (kind, url) = (HttpErrorKind::Offline, redact(url));
+            return Err(HttpError { kind, url });
+        }
+        self.hop(&self.site(url), class, request, url.clone()).await
+    }
+
     /// Sends a request to one URL, with the settings `site` or those of the source that is there.
     pub(super) async fn hop(
         &self,

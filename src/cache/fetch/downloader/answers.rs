@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Buf;
 
 use super::fetch_job::FetchJob;
-use super::route::TierUrl;
+use super::race::ExpectedOfTier;
 use super::settling::Settling;
 use crate::cache::entry::position::Position;
 use crate::cache::error::ReadError;
 use crate::http::{Validator, Version, redact};
-use crate::origin::{Body, Expected, RangeAnswer};
+use crate::origin::{Body, RangeAnswer};
 use crate::util::events;
 
 /// Maximum bytes of an answer that is read once only to learn its length. Answers that servers
@@ -123,37 +123,14 @@ impl RangeRequests {
         }
     }
 
-    /// Asks a tier for what is left. `None` if nothing is left.
-    ///
-    /// Tiers are asked for bytes of the known version. If a file's version is unknown, the first tier
-    /// that answers settles it, as the file's own URL would. Other answers of a tier say nothing about
-    /// the file, and its failures are not attributed to the file's origin.
-    pub(super) async fn ask_tier(
-        &self,
-        job: &FetchJob,
-        tier: &TierUrl,
-        position: &Position,
-    ) -> Result<Option<Body>, ReadError> {
-        let want = job.request_from(position.offset());
-        if want.is_empty() {
-            return Ok(None);
-        }
+    /// What is expected of a tier.
+    pub(super) fn expected(&self, job: &FetchJob) -> ExpectedOfTier {
         let entry = &job.order.entry;
-        let settled = entry.settled();
-        let expected = match settled {
-            Some(settled) if entry.content.is_hashed() => Expected::Hashed(settled.size()),
-            Some(settled) => Expected::Version(&settled.version, settled.modified),
-            None => Expected::Listed((!self.hint_is_wrong).then_some(entry.size_hint())),
-        };
-        let found = tier.tier.range(&tier.url, want, expected).await?;
-        if settled.is_none() {
-            // Another fetch may have settled the entry meanwhile, to another version.
-            if entry.settled().is_some_and(|settled| settled.version != found.version) {
-                return Err(job.bad_answer("it has a different version of the file").into());
-            }
-            Settling { job }.settle(found.version, found.modified).await?;
+        match entry.settled() {
+            Some(settled) if entry.content.is_hashed() => ExpectedOfTier::Hashed(settled.version.clone()),
+            Some(settled) => ExpectedOfTier::Version(settled.version.clone(), settled.modified),
+            None => ExpectedOfTier::Listed((!self.hint_is_wrong).then_some(entry.size_hint())),
         }
-        Ok(Some(found.body))
     }
 }
 

@@ -43,6 +43,7 @@ fn routes(job: &FetchJob) -> Routes<'_> {
     Routes {
         downloader: &job.downloader,
         content: &job.order.entry.content,
+        version: job.order.entry.settled().map(|settled| &settled.version),
     }
 }
 
@@ -119,6 +120,8 @@ impl FetchRetries {
                 log::debug!("{error}; trying another URL");
                 go_on_if_wanted(job, error)
             }
+            // The tier does not name it for a while, so another place is asked at once.
+            (kind, None) if tier.tier.is_asked_first() && !is_of_this_machine(kind) => go_on_if_wanted(job, error),
             // Failed in the middle of the answer, or for lack of local resources.
             (HttpErrorKind::Interrupted | HttpErrorKind::NoDescriptors, None) => self.pause(job, error).await,
             (HttpErrorKind::Offline, None) => Err(error),
@@ -260,6 +263,11 @@ impl FetchRetries {
         tokio::time::sleep(pause).await;
         go_on_if_wanted(job, error)
     }
+}
+
+/// Returns true if no server is at fault.
+fn is_of_this_machine(kind: &HttpErrorKind) -> bool {
+    matches!(kind, HttpErrorKind::NoDescriptors | HttpErrorKind::Offline)
 }
 
 /// The origin that a request has failed at: that of the file, or one that it redirects to.

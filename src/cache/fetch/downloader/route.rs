@@ -19,6 +19,7 @@ use url::Url;
 
 use super::fetch_job::ChunkDownloader;
 use crate::cache::error::ReadError;
+use crate::http::Version;
 use crate::origin::{ChunkTier, Content, Health, Permit};
 
 /// Permission to ask for a file at one place.
@@ -40,6 +41,8 @@ pub(super) struct TierUrl {
 pub(super) struct Routes<'a> {
     pub(super) downloader: &'a ChunkDownloader,
     pub(super) content: &'a Content,
+    /// The file's version, once it is known.
+    pub(super) version: Option<&'a Version>,
 }
 
 /// A place to ask, and the health of its origin.
@@ -66,7 +69,7 @@ impl Routes<'_> {
     fn tiers(&self, bytes: &Range<u64>) -> Vec<TierUrl> {
         let urls_of = |tier: &Arc<dyn ChunkTier>| {
             let tier = Arc::clone(tier);
-            let urls = tier.candidates(self.content, bytes).into_iter();
+            let urls = tier.candidates(self.content, bytes, self.version).into_iter();
             urls.map(move |url| TierUrl {
                 tier: Arc::clone(&tier),
                 url,

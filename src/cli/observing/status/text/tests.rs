@@ -1,6 +1,6 @@
 use super::*;
 use crate::control::protocol::TreePath;
-use crate::control::status::{Down, Process, ProgramTraffic, Reads, Totals, WaitingRead};
+use crate::control::status::{Down, Process, ProgramTraffic, Reads, TierNode, Totals, WaitingRead};
 use crate::stats::ScanClass;
 
 /// A program that has read so many MiB, and so many were fetched for it.
@@ -105,6 +105,7 @@ pub(in crate::cli) fn busy() -> Status {
             seconds: 95,
             reason: "the server refused the connection".into(),
         }],
+        tier: None,
     }
 }
 
@@ -133,6 +134,41 @@ fn idle_mount_is_short() {
         ..busy()
     };
     insta::assert_snapshot!(of(&status, UNIX_EPOCH));
+}
+
+#[test]
+fn tier_shows_its_nodes() {
+    let node = |url: &str, unused: Option<&str>| TierNode {
+        url: url.into(),
+        group: 0,
+        unused: unused.map(str::to_owned),
+        p99_ms: Some(4.2),
+        requests: 1200,
+        hits: 1176,
+        misses: 24,
+        hedged_requests: u64::from(unused.is_some()),
+        failed_requests: 0,
+        received_bytes: 1 << 30,
+    };
+    let tier = Tier {
+        nodes: vec![
+            node("http://10.0.0.5:8080", None),
+            node("http://10.0.0.6:8080", Some("it does not answer")),
+        ],
+        received_bytes: 2 << 30,
+        other_received_bytes: 3 << 20,
+    };
+    let status = Status {
+        tier: Some(tier),
+        ..busy()
+    };
+    let text = of(&status, UNIX_EPOCH);
+    let shown: Vec<_> = text
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with("tier"))
+        .take(6)
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"));
 }
 
 #[test]

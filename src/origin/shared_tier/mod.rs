@@ -1,0 +1,432 @@
+//! The tier that several machines share: nodes of nginx in front of the origins, with the configuration that
+//! `fetchfs tier config` prints.
+//!
+//! - **It is asked first**, for the bytes of files. Names, sizes and dates are asked of the origin, and what the tier says
+//!   of a version counts only where the origin has said nothing yet, as the first answer for a file does.
+//! - **Which node.** The nodes of a group share the files by extents of 64 MiB ([`Node::weight`]). The others of the group
+//!   follow, then the next group, then the origin.
+//! - **Versions.** The request names the version, and the node keeps each version's slices apart
+//!   ([`condition`]). Its response is validated like a mirror's.
+//! - **Failures.** A node that refuses connections is paused like any server ([`Health`](super::Health)). One that is
+//!   silent is raced by the origin after [`Node::patience`], and rests then. One that answers as no tier does is left out
+//!   for minutes. None of this is attributed to the file or its origin.
+//! - **Privacy.** A file whose requests carry a login, a header, a cookie or a client certificate is not asked for here.
+
+mod finding;
+mod latency;
+mod node;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use reqwest::header::{HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE};
+use tokio::time::Instant;
+use url::Url;
+
+use self::{finding::Finding, node::Node};
+use super::{
+    Client, Content,
+    limits::request_class::RequestClass,
+    mirror_tier::{is_same, no_answer},
+    request::transport::{HttpRequest, Transport},
+    tier::{ChunkTier, Expected, SLICE, TierAnswer, TierRange},
+};
+use crate::{
+    http::{
+        HttpError, HttpErrorKind, TierConfig, Validator, Version, redact,
+        response::validation::{Verdict, judge},
+        tag::untagged,
+    },
+    stats::{TierNodeTotals, TierTotals},
+    util::events,
+};
+
+/// Bytes of a file that have the same order of nodes. Large enough that a reader in sequence stays with one node for a
+/// while, and small enough that a single large file is shared by all.
+const EXTENT: u64 = 64 << 20;
+
+/// Most slices of one request: nginx fetches those of one response one after another, so longer requests would only wait
+/// longer for the origin.
+const MOST_SLICES: u64 = 4;
+
+/// Shortest time without data in a body after which a node is given up in the middle of it. Between two slices, a node
+/// may have to fetch the next one, or wait up to 500 ms longer than another client's request for it.
+const SHORTEST_STALL: Duration = Duration::from_secs(2);
+
+/// Most notes of what a node lacks. A forgotten one costs one request.
+const MOST: usize = 4096;
+
+/// The nodes of a client's tier and their state.
+#[derive(Default)]
+pub(super) struct TierNodes {
+    /// The groups in the order in which they are asked.
+    groups: Vec<Vec<Arc<Node>>>,
+    /// What nodes lack, and until when they are not asked for it. **No other lock is taken under it.**
+    lacking: Mutex<HashMap<Lacking, Instant>>,
+}
+
+/// What a node lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Lacking {
+    /// Of a file in the node, or of a server.
+    address: Url,
+    /// The version; `None` for all of them.
+    validator: Option<Validator>,
+    /// The number of the slice; `None` for all of them.
+    slice: Option<u64>,
+}
+
+impl TierNodes {
+    pub(super) fn new(config: &TierConfig) -> TierNodes {
+        let group = |urls: &Vec<Url>| urls.iter().map(|url| Arc::new(Node::new(url))).collect();
+        TierNodes {
+            groups: config.groups.iter().map(group).collect(),
+            lacking: Mutex::default(),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.groups.iter().flatten()
+    }
+
+    /// The node that has this address.
+    fn of(&self, address: &Url) -> Option<&Arc<Node>> {
+        self.all().find(|node| node.has(address))
+    }
+
+    /// The nodes in the order in which to ask them for an extent of a file.
+    fn in_order(&self, file: &Url, extent: u64) -> Vec<&Arc<Node>> {
+        let mut nodes = Vec::new();
+        for group in &self.groups {
+            let mut group: Vec<_> = group.iter().collect();
+            group.sort_by_key(|node| std::cmp::Reverse(node.weight(file, extent)));
+            nodes.extend(group);
+        }
+        nodes
+    }
+
+    fn lacks(&self, what: &Lacking) -> bool {
+        let lacking = self.lacking.lock();
+        lacking.get(what).is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn note_lacking(&self, what: Lacking, time: Duration) {
+        let mut lacking = self.lacking.lock();
+        if lacking.len() >= MOST {
+            lacking.clear();
+        }
+        lacking.insert(what, Instant::now() + time);
+    }
+
+    /// What the nodes did so far; `None` without a tier.
+    pub(super) fn totals(&self, transport: &Transport) -> Option<TierTotals> {
+        let of = |group: usize, node: &Node| TierNodeTotals {
+            url: node.name().to_owned(),
+            group,
+            unused: node
+                .unused()
+                .map(str::to_owned)
+                .or_else(|| Some(transport.healths.of_url(&node.url).down()?.why.to_string())),
+            p99: node.p99(),
+            received_bytes: transport.requests.of_url(&node.url).totals().received_bytes,
+            counts: node.counters.counts(),
+        };
+        let groups = self.groups.iter().enumerate();
+        let nodes: Vec<_> = groups
+            .flat_map(|(number, nodes)| nodes.iter().map(move |node| of(number, node)))
+            .collect();
+        (!nodes.is_empty()).then_some(TierTotals { nodes })
+    }
+}
+
+/// The tier of a client's configuration.
+#[derive(Debug)]
+pub(crate) struct SharedTier(Client);
+
+impl SharedTier {
+    /// The tier of this client's configuration; `None` if it has none.
+    pub(crate) fn new(client: Client) -> Option<SharedTier> {
+        (!client.tier().groups.is_empty()).then_some(SharedTier(client))
+    }
+
+    fn nodes(&self) -> &TierNodes {
+        self.0.tier()
+    }
+
+    /// The request of a range, or why there is no answer to it that counts.
+    async fn request(
+        &self,
+        node: &Node,
+        there: &Url,
+        want: Range<u64>,
+        expected: Expected<'_>,
+    ) -> Result<TierRange, HttpError> {
+        let version = expected.version();
+        let want = cut(want, version);
+        let mut request = HttpRequest::range(&want);
+        if let Some((name, value)) = version.and_then(condition) {
+            request.headers.insert(name, value);
+        }
+        node.counters.asked();
+        let asked = Instant::now();
+        let transport = self.0.transport();
+        let answer = transport.send_once(RequestClass::Bytes, &request, there).await;
+        let answer = answer.inspect_err(|error| {
+            node.counters.failed();
+            // A refusal to connect pauses it like any server.
+            let is_here = matches!(error.kind, HttpErrorKind::NoDescriptors | HttpErrorKind::Offline);
+            if !error.kind.is_of_the_origin() && !is_here && node.failed("a response broke off") {
+                rests(node, "a response broke off");
+            }
+        })?;
+        let status = answer.response.headers().get("x-cache-status").cloned();
+        let listed = match expected {
+            Expected::Listed(Some(size)) => Some(Version {
+                size,
+                validator: Validator::None,
+            }),
+            _ => None,
+        };
+        let is_as_expected = |told: &Version| match expected {
+            Expected::Version(known, modified) => told.size == known.size && is_same(&answer.head, known, modified),
+            Expected::Hashed(known) => told.size == known.size,
+            Expected::Listed(_) => told.validator.names_a_version_anywhere(),
+        };
+        let verdict = match judge(&answer.head, want.clone(), listed.as_ref()) {
+            Verdict::Partial { version, range } if is_as_expected(&version) => {
+                node.answered(asked, true);
+                node.counters
+                    .served(status.as_ref().and_then(|status| status.to_str().ok()));
+                let stall = node.patience().max(SHORTEST_STALL);
+                let modified = answer.head.modified();
+                return Ok(TierRange {
+                    version,
+                    modified,
+                    body: transport
+                        .body_within(answer, range.end - range.start, stall)
+                        .that_gives_way(),
+                });
+            }
+            verdict => verdict,
+        };
+        node.answered(asked, false);
+        node.counters.failed();
+        let finding = Finding::of(answer.head.status, status.is_some());
+        // Of a file with hashes of its pieces, a request may begin before the bytes that are wanted.
+        let slice = (!matches!(expected, Expected::Hashed(_))).then_some(want.start / SLICE);
+        self.note(node, there, slice, version, finding);
+        let kind = match (finding, no_answer(verdict)) {
+            (Finding::OfTheOrigin, kind @ HttpErrorKind::BadAnswer(_)) => kind,
+            // An error of the tier is none of the file's server.
+            _ => HttpErrorKind::BadAnswer(finding.text().to_owned()),
+        };
+        Err(answer.failed(kind).await)
+    }
+
+    /// Notes what a response that does not count says of the node.
+    fn note(&self, node: &Node, there: &Url, slice: Option<u64>, version: Option<&Version>, finding: Finding) {
+        let why = finding.text();
+        let mut lacking = Lacking {
+            address: there.clone(),
+            validator: version.map(|version| version.validator.clone()),
+            slice: None,
+        };
+        match finding {
+            Finding::NotAllowed => {
+                (lacking.address, lacking.validator) = (server_in(there), None);
+                if !self.nodes().lacks(&lacking) {
+                    log::warn!(event = events::TIER_LEFT_OUT; "{}: {why}", redact(&lacking.address));
+                }
+            }
+            Finding::OriginUnreachable => lacking.slice = slice,
+            Finding::Fails if node.failed(why) => rests(node, why),
+            Finding::Wrong if node.was_wrong() => {
+                log::warn!(event = events::TIER_LEFT_OUT; "{}: {why}; it is left out for 5 minutes", node.name());
+            }
+            Finding::OfTheOrigin | Finding::Fails | Finding::Wrong => {}
+        }
+        let is_of_all = matches!(finding, Finding::OriginUnreachable | Finding::OfTheOrigin);
+        let others = self
+            .nodes()
+            .all()
+            .filter(|other| is_of_all && other.name() != node.name());
+        for address in others.filter_map(|other| other.counterpart(node, there)) {
+            let lacking = Lacking {
+                address,
+                ..lacking.clone()
+            };
+            self.nodes().note_lacking(lacking, finding.time());
+        }
+        self.nodes().note_lacking(lacking, finding.time());
+    }
+}
+
+/// A node is not used for a moment.
+fn rests(node: &Node, why: &str) {
+    log::info!(event = events::TIER_RESTS; "{}: {why}; other places are asked for 10 seconds", node.name());
+}
+
+impl ChunkTier for SharedTier {
+    fn is_asked_first(&self) -> bool {
+        true
+    }
+
+    fn candidates(&self, content: &Content, bytes: &Range<u64>, version: Option<&Version>) -> Vec<Url> {
+        let file = untagged(content.url());
+        let is_nameable = version.is_none_or(|version| content.is_hashed() || condition(version).is_some());
+        if !matches!(file.scheme(), "http" | "https") || !is_nameable || self.0.sends_secrets_to(&file) {
+            return Vec::new();
+        }
+        let validator = version.map(|version| &version.validator);
+        let lacking = |address: &Url, validator: Option<&Validator>, slice| Lacking {
+            address: address.clone(),
+            validator: validator.cloned(),
+            slice,
+        };
+        let is_there = |address: &Url| {
+            let nodes = self.nodes();
+            !nodes.lacks(&lacking(&server_in(address), None, None))
+                && !nodes.lacks(&lacking(address, validator, None))
+                && !nodes.lacks(&lacking(address, validator, Some(bytes.start / SLICE)))
+                // Its bytes contradicted a published hash.
+                && !self.0.is_left_out(address)
+        };
+        let nodes = self.nodes().in_order(&file, bytes.start / EXTENT).into_iter();
+        let used = nodes.filter(|node| node.unused().is_none());
+        used.filter_map(|node| node.address(&file)).filter(is_there).collect()
+    }
+
+    fn range<'a>(&'a self, there: &'a Url, want: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a> {
+        Box::pin(async move {
+            match self.nodes().of(there) {
+                Some(node) => self.request(node, there, want, expected).await,
+                None => Err(HttpError {
+                    kind: HttpErrorKind::BadAnswer("no node of the tier".to_owned()),
+                    url: redact(there),
+                }),
+            }
+        })
+    }
+
+    fn patience(&self, there: &Url) -> Option<Duration> {
+        self.nodes().of(there).map(|node| node.patience())
+    }
+
+    fn is_raced(&self, there: &Url) {
+        if let Some(node) = self.nodes().of(there) {
+            node.counters.hedged();
+        }
+    }
+
+    fn was_late(&self, there: &Url, asked: std::time::Instant) {
+        if let Some(node) = self.nodes().of(there)
+            && node.was_late(Instant::from_std(asked))
+        {
+            rests(node, "it does not answer");
+        }
+    }
+
+    fn broke_off(&self, there: &Url) {
+        if let Some(node) = self.nodes().of(there) {
+            node.counters.failed();
+            if node.failed("a response broke off") {
+                rests(node, "a response broke off");
+            }
+        }
+    }
+}
+
+/// The header that names a version; `None` for one that no header can name exactly.
+fn condition(version: &Version) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = match &version.validator {
+        Validator::Strong(tag) => (IF_MATCH, tag),
+        Validator::Dated(date) => (IF_UNMODIFIED_SINCE, date),
+        Validator::Weak(_) | Validator::None => return None,
+    };
+    Some((name, HeaderValue::from_str(value).ok()?))
+}
+
+/// The beginning of a range: up to the end of a slice, within an extent.
+///
+/// nginx compares the tags of the slices in one response, and the head is that of the first. So without a strong tag, a
+/// response may have one slice only, or a second one could be of another version.
+fn cut(want: Range<u64>, version: Option<&Version>) -> Range<u64> {
+    let is_strong = version.is_some_and(|version| matches!(version.validator, Validator::Strong(_)));
+    let slices = if is_strong { MOST_SLICES } else { 1 };
+    let end = (want.start / SLICE + slices) * SLICE;
+    let extent = (want.start / EXTENT + 1) * EXTENT;
+    want.start..want.end.min(end).min(extent)
+}
+
+/// The address of the root of a file's server in a node.
+fn server_in(address: &Url) -> Url {
+    let mut server = address.clone();
+    server.set_query(None);
+    let mut parts = address.path().split('/');
+    // The node's own URL has no path.
+    let (scheme, host) = (parts.nth(1).unwrap_or_default(), parts.next().unwrap_or_default());
+    server.set_path(&format!("/{scheme}/{host}/"));
+    server
+}
+
+impl fmt::Debug for TierNodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().map(|node| node.name())).finish()
+    }
+}
+
+impl Client {
+    /// Returns true if requests for this URL carry something that is meant for its server alone: a login, a header, a
+    /// cookie, a signature or a client certificate.
+    pub(super) fn sends_secrets_to(&self, url: &Url) -> bool {
+        let (transport, site) = (self.transport(), self.transport().site(url));
+        site.access.logs_in_at(url)
+            || site.access.has_headers_at(url)
+            || site.config.tls.client_cert.is_some()
+            || site.cookies.header(url, SystemTime::now()).is_some()
+            || transport.signers.signs(url)
+            || transport.file_headers.has(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_end_on_edges() {
+        const MIB: u64 = 1 << 20;
+        let of = |validator| Version {
+            size: 1 << 40,
+            validator,
+        };
+        let (strong, dated) = (of(Validator::Strong("\"a\"".into())), of(Validator::Dated("x".into())));
+        for (want, strong_end, dated_end) in [
+            (0..100 * MIB, 4 * MIB, MIB),
+            (MIB / 2..100 * MIB, 4 * MIB, MIB),
+            (MIB / 2..MIB, MIB, MIB),
+            (5..9, 9, 9),
+            (63 * MIB..100 * MIB, 64 * MIB, 64 * MIB),
+            (64 * MIB..100 * MIB, 68 * MIB, 65 * MIB),
+        ] {
+            assert_eq!(cut(want.clone(), Some(&strong)), want.start..strong_end, "{want:?}");
+            assert_eq!(cut(want.clone(), Some(&dated)), want.start..dated_end, "{want:?}");
+            assert_eq!(cut(want.clone(), None), want.start..dated_end, "{want:?}");
+        }
+    }
+
+    #[test]
+    fn server_of_an_address_is_its_first_two_parts() {
+        let url = |text| Url::parse(text).unwrap();
+        assert_eq!(
+            server_in(&url("http://t:1/https/h:2/a/b?c")),
+            url("http://t:1/https/h:2/")
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! A cache that several machines share: what each of its nodes did for this process.
+
+use std::time::Duration;
+
+use super::counter::Counter;
+
+/// Counts what a node does.
+#[derive(Debug, Default)]
+pub(crate) struct TierCounters {
+    requests: Counter,
+    hits: Counter,
+    misses: Counter,
+    hedged: Counter,
+    failed: Counter,
+}
+
+/// What a node did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TierCounts {
+    /// Requests for bytes.
+    pub requests: u64,
+    /// Those whose first slice it had.
+    pub hits: u64,
+    /// Those whose first slice it had to fetch.
+    pub misses: u64,
+    /// Those that were late, so that the file's own server was asked too.
+    pub hedged: u64,
+    /// Those without an answer that counts, or with one that broke off.
+    pub failed: u64,
+}
+
+/// A node and what it did so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TierNodeTotals {
+    /// Its URL.
+    pub url: String,
+    /// The number of its group, from 0.
+    pub group: usize,
+    /// Why it is not used now, if so.
+    pub unused: Option<String>,
+    /// The 99th percentile of the last times to a response; `None` after a few responses only.
+    pub p99: Option<Duration>,
+    /// Bytes of the bodies of its responses.
+    pub received_bytes: u64,
+    /// Its requests.
+    pub counts: TierCounts,
+}
+
+/// The nodes of a tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TierTotals {
+    /// In the order of the option.
+    pub nodes: Vec<TierNodeTotals>,
+}
+
+impl TierCounters {
+    /// It is asked for bytes.
+    pub(crate) fn asked(&self) {
+        self.requests.add(1);
+    }
+
+    /// It has answered with bytes. `cache_status` is what nginx says of the first slice.
+    pub(crate) fn served(&self, cache_status: Option<&str>) {
+        match cache_status {
+            Some("HIT" | "STALE" | "UPDATING" | "REVALIDATED") => self.hits.add(1),
+            Some("MISS" | "EXPIRED" | "BYPASS") => self.misses.add(1),
+            // Another engine may not say.
+            _ => {}
+        }
+    }
+
+    /// Its answer is late, and the file's own server is asked too.
+    pub(crate) fn hedged(&self) {
+        self.hedged.add(1);
+    }
+
+    /// It gave no answer that counts, or broke one off.
+    pub(crate) fn failed(&self) {
+        self.failed.add(1);
+    }
+
+    /// The counts so far.
+    pub(crate) fn counts(&self) -> TierCounts {
+        TierCounts {
+            requests: self.requests.get(),
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            hedged: self.hedged.get(),
+            failed: self.failed.get(),
+        }
+    }
+}
