@@ -66,11 +66,11 @@ Description: mount remote files of HTTP, WebDAV and S3 as a directory
  survives restarts. Media players can jump, and copies are made with several
  connections.
 CONTROL
-# A cache is worth nothing without the program; Debian's policy has it removed with the package's settings.
+# A cache is worth nothing without the program; Debian's policy has it and logs removed with the package's settings.
 cat >"$stage/DEBIAN/postrm" <<'POSTRM'
 #!/bin/sh
 set -e
-if [ "$1" = purge ]; then rm -rf /var/cache/fetchfs; fi
+if [ "$1" = purge ]; then rm -rf /var/cache/fetchfs /var/log/fetchfs; fi
 POSTRM
 chmod 755 "$stage/DEBIAN/postrm"
 (cd "$stage" && find usr -type f -printf '%P\0' | sed -z 's|^|usr/|' | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"

@@ -13,7 +13,7 @@ ip link set lo up
 mount -t tmpfs tmpfs "$place"
 cd "$place"
 mkdir bin sbin site etc work
-for directory in /home /mnt /srv /run /var/cache; do
+for directory in /home /mnt /srv /run /var/cache /var/log; do
     mount -t tmpfs -o mode=755 tmpfs "$directory"
 done
 mount -t overlay -o "lowerdir=/etc,upperdir=$place/etc,workdir=$place/work" overlay /etc
@@ -25,6 +25,7 @@ sed "s|^BINDIR=.*|BINDIR=$place/bin|" "$PROJECT/mount-helpers/umount.fuse.fetchf
 # In the place of the AWS CLI
 printf '#!/bin/sh\necho https://example.org/film.mkv\n' >bin/aws
 chmod 755 bin/* sbin/*
+ln -s mount.fetchfs sbin/mount.fuse.fetchfs
 ln -s "$FETCHFS" bin/fetchfs
 mount -t overlay -o "lowerdir=$place/sbin:/usr/sbin" overlay /usr/sbin
 export PATH="$place/bin:$PATH" HOME=/home/ann LANG=C.UTF-8 LC_ALL=C.UTF-8 COLUMNS=80

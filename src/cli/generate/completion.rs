@@ -16,7 +16,7 @@ use crate::config::{CHANGEABLE, mount_command};
 const MOUNT_COMMANDS: [&str; 6] = ["unmount", "umount", "status", "top", "reload", "doctor"];
 
 /// Commands whose arguments are paths in mounts.
-const PATH_COMMANDS: [&str; 6] = ["map", "pin", "unpin", "prefetch", "evict", "refresh"];
+const PATH_COMMANDS: [&str; 7] = ["map", "explain", "pin", "unpin", "prefetch", "evict", "refresh"];
 
 /// Words of mount(8) that are worth a suggestion, besides the options.
 const WORDS: [&str; 6] = ["ro", "remount", "_netdev", "noauto", "nofail", "defaults"];
@@ -198,6 +198,8 @@ mod tests {
         assert_eq!(bash("fetchfs mount --cache-s"), ["--cache-size"]);
         assert!(bash("fetchfs mount --type ").contains(&"index".to_owned()));
         assert_eq!(bash("fetchfs status --js"), ["--json"]);
+        // The shell completes the names of files below a mountpoint.
+        assert_eq!(bash("fetchfs explain /mn"), [""; 0]);
     }
 
     #[test]

@@ -10,13 +10,15 @@ use parking_lot::Mutex;
 
 use crate::control::Client;
 
-/// The exit status after Ctrl-C, as a shell has it for a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;
+/// The exit status after a signal is this and its number, as a shell has it for a program that the signal ended: 130 after
+/// Ctrl-C.
+const SIGNALED: i32 = 128;
 
 /// What Ctrl-C cancels.
 #[derive(Default)]
 struct State {
-    is_interrupted: bool,
+    /// The exit status, once the signal came.
+    status: Option<i32>,
     /// The connection of the request in progress.
     connection: Option<UnixStream>,
 }
@@ -35,13 +37,13 @@ impl Interrupt {
         let state = Arc::new(Mutex::new(State::default()));
         let watched = Arc::clone(&state);
         std::thread::Builder::new().name("interrupt".into()).spawn(move || {
-            while signals.wait().is_ok() {
+            while let Ok(signal) = signals.wait() {
                 let mut state = watched.lock();
-                if state.is_interrupted {
-                    // The second time it is not waited for anything.
-                    std::process::exit(INTERRUPTED);
+                if let Some(status) = state.status {
+                    // The second time, the command does not wait for anything.
+                    std::process::exit(status);
                 }
-                state.is_interrupted = true;
+                state.status = Some(SIGNALED + signal as i32);
                 if let Some(connection) = &state.connection {
                     // The mount cancels the request when its connection ends.
                     let _ = connection.shutdown(Shutdown::Both);
@@ -60,10 +62,11 @@ impl Interrupt {
 
     /// Ends the process after `say` if the signal came.
     pub(in crate::cli) fn end(&self, say: impl FnOnce() -> anyhow::Result<()>) {
-        if self.0.lock().is_interrupted {
+        let status = self.0.lock().status;
+        if let Some(status) = status {
             // Nothing is left to do if standard output is closed.
             let _ = say();
-            std::process::exit(INTERRUPTED);
+            std::process::exit(status);
         }
     }
 }
