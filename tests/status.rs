@@ -152,6 +152,28 @@ fn reads_are_counted_by_cause_and_misses_by_reason() {
 }
 
 #[test]
+fn miss_of_a_new_version_says_so() {
+    let origin = origin_with(&[("/data", 4 * MIB), ("/other", 4 * MIB)]);
+    let mut mount = Mount::start_of(&origin.url("/"));
+    let read = |mount: &Mount, name: &str| {
+        let file = open_direct(&mount.path(name));
+        read_direct(&file, 2 * MIB, 4096).expect("to read");
+    };
+    read(&mount, "data");
+    // What was read is recorded by then.
+    mount.remount();
+    origin.add("/data", content("/data", 5 * MIB));
+    read(&mount, "data");
+    read(&mount, "other");
+    let misses = &status_of(&mount)["reads"]["misses"];
+    assert_eq!(
+        (&misses["version_changed"], &misses["not_cached"]),
+        (&1.into(), &1.into()),
+        "{misses:#}"
+    );
+}
+
+#[test]
 fn requests_are_counted_by_origin_and_status() {
     let origin = origin_with(&[("/data", 8 * MIB)]);
     let mount = Mount::start_of(&origin.url("/"));

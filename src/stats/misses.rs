@@ -13,6 +13,9 @@ pub(crate) enum MissReason {
     /// The cache does not have the bytes. Either they were never fetched, or they were evicted while the file was not
     /// open: nothing records evicted chunks.
     NotCached,
+    /// The cache does not have the bytes of this version of the file. It had bytes of another version when this one was
+    /// first opened.
+    VersionChanged,
     /// They were evicted since the file was opened.
     Evicted,
     /// They were on their way: a fetch for read-ahead, a prefetch or another reader had begun, and was not fast enough.
@@ -30,8 +33,9 @@ pub(crate) enum MissReason {
 
 impl MissReason {
     /// All of them.
-    pub(crate) const ALL: [MissReason; 7] = [
+    pub(crate) const ALL: [MissReason; 8] = [
         MissReason::NotCached,
+        MissReason::VersionChanged,
         MissReason::Evicted,
         MissReason::InFlight,
         MissReason::Unconfirmed,

@@ -19,6 +19,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -52,6 +53,8 @@ pub struct CachedFile {
     pub recency: Recency,
     /// What this process has fetched of it and no reader has read.
     pub(crate) unread: UnreadBlocks,
+    /// Whether the cache had bytes of another version of the remote file when this one's data file was created.
+    replaces_version: AtomicBool,
     data: DataFile,
     /// Which of its rows were already read. No other lock is taken under it.
     pub(super) learnt: Mutex<Learnt>,
@@ -113,6 +116,7 @@ impl CachedFile {
             unverified,
             recency,
             unread: UnreadBlocks::new(chunk.bytes(), size),
+            replaces_version: AtomicBool::new(false),
             data,
             learnt: Mutex::default(),
             state: Mutex::new(state),
@@ -134,6 +138,21 @@ impl CachedFile {
         let key = EntryKey::for_tests(size as u32);
         let data = DataFile::for_tests(size);
         CachedFile::new(key, chunk, size, presence, Unverified::default(), recency, data)
+    }
+
+    /// Returns true if its data file was created by this process.
+    pub fn is_new(&self) -> bool {
+        self.data.found == Found::Nothing
+    }
+
+    /// Returns true if the cache had bytes of another version of the remote file when this one's data file was created.
+    pub fn replaces_version(&self) -> bool {
+        self.replaces_version.load(Ordering::Relaxed)
+    }
+
+    /// The cache has bytes of another version.
+    pub(in crate::cache) fn set_replaces_version(&self) {
+        self.replaces_version.store(true, Ordering::Relaxed);
     }
 
     /// Returns true if the cache has lost this chunk: its bytes could not be read back, or were wrong.

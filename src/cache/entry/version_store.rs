@@ -96,7 +96,13 @@ impl VersionStore {
         }
         let cached_file = match self.cached_files.get(&key) {
             Some(cached_file) => cached_file,
-            None => self.open_file(key.clone(), chunk, version.size)?,
+            None => {
+                let cached_file = self.open_file(key.clone(), chunk, version.size)?;
+                if cached_file.is_new() && self.index.has_other_version(&self.url_key(url), version) {
+                    cached_file.set_replaces_version();
+                }
+                cached_file
+            }
         };
         let settled = Settled {
             version: version.clone(),

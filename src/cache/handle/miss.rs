@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::Reader;
-use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::fetch::manager::{WaitReport, Waited};
 use crate::http::Origin;
 use crate::stats::{MissReason, Phase, PhaseTimes};
@@ -15,6 +15,7 @@ use crate::stats::{MissReason, Phase, PhaseTimes};
 pub(super) struct Miss {
     /// Why its bytes were not here, but for [`MissReason::InFlight`].
     reason: MissReason,
+    entry: Arc<CacheEntry>,
     /// The thread that made it; 0 if it is unknown.
     thread: u32,
     /// Of the waits that are over.
@@ -28,6 +29,7 @@ impl Miss {
     pub(super) fn new(reader: &Reader, entry: &Arc<CacheEntry>, bytes: &Range<u64>) -> Miss {
         Miss {
             reason: reason(reader.entry(), entry, bytes),
+            entry: Arc::clone(entry),
             thread: reader.open_file().map_or(0, |open| open.counts.thread()),
             waited: None,
             report: WaitReport::default(),
@@ -76,7 +78,7 @@ impl Miss {
             MissReason::Bypass => MissReason::Bypass,
             _ if was_in_flight => MissReason::InFlight,
             // Without a version, nothing was known of its bytes.
-            MissReason::Unconfirmed if is_fresh => MissReason::NotCached,
+            MissReason::Unconfirmed if is_fresh => self.entry.settled().map_or(MissReason::NotCached, not_cached),
             reason => reason,
         }
     }
@@ -98,6 +100,13 @@ fn reason(own: &Arc<CacheEntry>, entry: &Arc<CacheEntry>, bytes: &Range<u64>) ->
         () if file.has_lost(first) => MissReason::Lost,
         () if file.unverified.contains(first) => MissReason::Unverified,
         () if file.presence.was_removed(first) => MissReason::Evicted,
-        () => MissReason::NotCached,
+        () => not_cached(settled),
+    }
+}
+
+fn not_cached(settled: &Settled) -> MissReason {
+    match settled.cached_file.replaces_version() {
+        true => MissReason::VersionChanged,
+        false => MissReason::NotCached,
     }
 }

@@ -63,6 +63,20 @@ impl ChunkIndex {
             .flatten()
     }
 
+    /// Returns true if chunks of another version than this one are committed for a URL. Does not wait for queued records;
+    /// false also if that can't be read.
+    pub(crate) fn has_other_version(&self, url: &UrlKey, version: &Version) -> bool {
+        let other = "SELECT 1 FROM cache_entries
+             WHERE url_key = ?1 AND chunks_present > 0 AND NOT (size = ?2 AND validator = ?3)";
+        let (size, validator) = (version.size as i64, version.validator.to_key());
+        let found = self.connections.read(|reader| {
+            reader
+                .prepare_cached(other)?
+                .exists(params![url.as_str(), size, validator])
+        });
+        found.unwrap_or(false)
+    }
+
     /// The recorded state of an entry. `None` has two causes:
     ///
     /// - More of it is queued, and that takes long because another program keeps the database

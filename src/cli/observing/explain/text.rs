@@ -135,6 +135,7 @@ fn head(read: &SlowRead, now: SystemTime) -> String {
 fn of_reason(reason: MissReason) -> &'static str {
     match reason {
         MissReason::NotCached => "not cached",
+        MissReason::VersionChanged => "not cached in this version of the file",
         MissReason::Evicted => "evicted from the cache",
         MissReason::InFlight => "on its way when it was read",
         MissReason::Unconfirmed => "cached, but the server had to confirm its version",
