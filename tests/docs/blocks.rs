@@ -2,6 +2,8 @@
 
 use std::iter;
 
+use crate::common::is_root;
+
 /// Reasons for which a block is not run, as in `sh no-run=REASON`.
 const REASONS: [(&str, &str); 6] = [
     (
@@ -21,7 +23,7 @@ const UNCHECKED: [&str; 5] = ["text", "ini", "dockerfile", "yaml", "rust"];
 /// What is checked of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Check {
-    /// `sh`: the script runs without an error.
+    /// `sh`: the script runs without an error. `sh as-root` is not run by tests of an ordinary user.
     Run,
     /// `sh each`: the same of each line by itself, because they are alternatives.
     Each,
@@ -68,6 +70,7 @@ fn check(info: &str) -> Option<Check> {
     match (kind, rest) {
         ("sh" | "console", _) if rest.strip_prefix("no-run=").is_some_and(is_reason) => Some(Check::Nothing),
         ("sh", "") => Some(Check::Run),
+        ("sh", "as-root") => Some(if is_root() { Check::Run } else { Check::Nothing }),
         ("sh", "each") => Some(Check::Each),
         ("console", "") => Some(Check::Compare),
         ("fstab", "") => Some(Check::Fstab),

@@ -16,6 +16,9 @@ mkdir bin sbin site etc work
 for directory in /home /mnt /srv /run /var/cache /var/log; do
     mount -t tmpfs -o mode=755 tmpfs "$directory"
 done
+# Here before: an ordinary user's namespace can't write files that belong to the real root.
+printf '127.0.0.1 %s\n' $hosts localhost >etc/hosts
+touch etc/fstab
 mount -t overlay -o "lowerdir=/etc,upperdir=$place/etc,workdir=$place/work" overlay /etc
 
 # What is installed
@@ -59,7 +62,6 @@ END
 cd ..
 
 # Its server
-printf '127.0.0.1 %s\n' $hosts localhost >>/etc/hosts
 sed "s|PLACE|$place|g; s|CERTIFICATE|$CERTIFICATE|; s|KEY|$KEY|" "$PROJECT/tests/docs/nginx.conf" >nginx.conf
 mkdir log
 "$WEB_SERVER" -e "$place/log/error" -c "$place/nginx.conf" </dev/null >log/output 2>&1 || {
