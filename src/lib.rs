@@ -108,6 +108,7 @@ mod source;
 mod stats;
 mod util;
 mod vfs;
+mod web;
 
 pub use source::s3::AddressingStyle;
 

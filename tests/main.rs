@@ -36,6 +36,7 @@ mod full_disk;
 mod harness;
 mod hashes;
 mod hostile_servers;
+mod http_listen;
 mod interrupts;
 mod library;
 mod library_file;

@@ -2,7 +2,8 @@
 //!
 //! `--help`, the `-o` names ([`super::options`]) and the environment variables ([`mount_command`]) are derived from it.
 //! [`super::resolve`] combines the values with what only the machine knows (the caller, the home directory). The
-//! options about servers are in [`super::network`].
+//! options about servers are in [`super::network`],
+//! those of the status page in [`super::web`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::s3::S3Args;
 use super::scan::ScanArgs;
 use super::source;
 use super::units;
+use super::web::WebArgs;
 use crate::cache::quota::Share;
 use crate::source::registry;
 
@@ -308,6 +310,9 @@ pub(crate) struct MountArgs {
         help_heading = "Running"
     )]
     pub(super) log_format: LogFormat,
+
+    #[command(flatten)]
+    pub(super) web: WebArgs,
 
     /// Options in the style of mount(8): -o cache_size=20G,allow_other
     ///

@@ -5,6 +5,7 @@ use super::network::NetworkError;
 use super::paths::PathError;
 use super::s3::S3Error;
 use super::source::{self, InvalidSource};
+use super::web::WebError;
 
 /// Why the arguments can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,9 @@ pub(crate) enum ConfigError {
     /// The options about S3 can't be used.
     #[error(transparent)]
     S3(#[from] S3Error),
+    /// The options of the status page contradict each other, or its token can't be used.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// Options of different origins contradict each other.
     #[error("{0}")]
     Conflict(String),
@@ -45,6 +49,7 @@ impl ConfigError {
             Self::Source(error) => error.is_usage(),
             Self::OneOfTwo(_) | Self::UrlLast(_) | Self::LibraryAmongOthers | Self::S3(_) | Self::Conflict(_) => true,
             Self::Network(error) => error.is_usage(),
+            Self::Web(error) => error.is_usage(),
             Self::File(error) => error.is_usage(),
             Self::Path(_) => false,
         }

@@ -23,6 +23,7 @@ mod scan;
 mod source;
 mod source_settings;
 mod units;
+mod web;
 
 pub use args::mount_command;
 pub(crate) use args::{DESCRIPTORS, MountArgs};

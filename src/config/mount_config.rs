@@ -17,6 +17,7 @@ use crate::source::library::LibraryConfig;
 use crate::source::s3::S3Config;
 use crate::source::{ListingConfig, SourceSpec};
 use crate::util::bandwidth::BandwidthLimit;
+use crate::web::WebConfig;
 
 /// Default of [`MountConfig::attr_ttl`].
 pub(crate) const ATTR_TTL: Duration = Duration::from_secs(10);
@@ -116,6 +117,8 @@ pub(crate) struct MountConfig {
     pub attr_ttl: Duration,
     /// How thumbnailers, indexers and media scanners are treated.
     pub scan: ScanConfig,
+    /// The status page; `None` means that there is none.
+    pub web: Option<WebConfig>,
     /// True if single files get the names that their servers give them (Content-Disposition).
     pub content_disposition: bool,
     /// True if other users may access the mount.
@@ -174,6 +177,7 @@ impl MountConfig {
             s3: S3Config::default(),
             attr_ttl: ATTR_TTL,
             scan: ScanConfig::default(),
+            web: None,
             content_disposition: false,
             allow_other: false,
             uid: geteuid().as_raw(),

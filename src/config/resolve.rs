@@ -49,6 +49,7 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
     let cache_dir = cache_dir(args.cache_dir)?;
     refuse_mirrors(&sources, &args.network.mirror)?;
     let s3 = args.s3.resolve()?;
+    let web = args.web.resolve()?;
     let password_file = args.network.password_file.clone().map(absolute).transpose()?;
     let mut http = HttpConfig {
         timeout: args.timeout,
@@ -99,6 +100,7 @@ pub(crate) fn resolve(args: MountArgs, library: Option<LibraryFile>) -> Result<M
         s3,
         attr_ttl: args.attr_ttl,
         scan: args.scan.resolve(),
+        web,
         content_disposition: args.content_disposition,
         allow_other: args.allow_other,
         uid: args.uid.unwrap_or_else(|| geteuid().as_raw()),

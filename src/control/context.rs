@@ -32,6 +32,8 @@ pub(crate) struct About {
     pub since: Instant,
     /// Where the log is, for people.
     pub log: String,
+    /// Where its status page is, if it has one: a URL, or `unix:PATH`.
+    pub http: Option<String>,
     /// Whether the process goes on when the mount has ended.
     pub outlives_mount: bool,
 }
@@ -122,7 +124,7 @@ impl Control {
     }
 
     /// Returns when the mount has ended.
-    pub(super) async fn over(&self) {
+    pub(crate) async fn over(&self) {
         // It fails only without a sender.
         let _ = self.over.subscribe().wait_for(|is_over| *is_over).await;
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::context::Control;
 use super::protocol::{Failure, FileMap, Reply, TreePath};
+use crate::cache::CacheEntry;
 use crate::http::redact;
 use crate::vfs::Node;
 
@@ -29,20 +30,23 @@ impl Control {
         let entry = self.with_cache(move |_| tree.cached_entry(&cached)).await.flatten();
         Ok(match entry {
             None => self.nothing_cached(path, &node),
-            Some(entry) => {
-                let activity = self.cache.manager().activity(&entry);
-                FileMap {
-                    path: path.clone(),
-                    url: redact(entry.url()).to_string(),
-                    size: entry.size(),
-                    chunk_size: entry.chunk.bytes(),
-                    cached: entry.present(),
-                    in_flight: activity.in_flight,
-                    wanted: activity.wanted,
-                    waiting: activity.waiting,
-                }
-            }
+            Some(entry) => self.map_of(path.clone(), &entry),
         })
+    }
+
+    /// The map of a file that the cache knows.
+    pub(super) fn map_of(&self, path: TreePath, entry: &Arc<CacheEntry>) -> FileMap {
+        let activity = self.cache.manager().activity(entry);
+        FileMap {
+            path,
+            url: redact(entry.url()).to_string(),
+            size: entry.size(),
+            chunk_size: entry.chunk.bytes(),
+            cached: entry.present(),
+            in_flight: activity.in_flight,
+            wanted: activity.wanted,
+            waiting: activity.waiting,
+        }
     }
 
     fn nothing_cached(&self, path: &TreePath, node: &Node) -> FileMap {

@@ -7,6 +7,7 @@
 //! - Connections, line lengths and times are bounded, so no client can harm the mount.
 //! - What a request starts ends with its connection, except background jobs.
 
+mod cells;
 mod client;
 mod context;
 pub(crate) mod explain;
@@ -21,7 +22,9 @@ mod report;
 mod server;
 pub(crate) mod status;
 
+pub(crate) use cells::{Cell, cells};
 pub(crate) use client::Client;
 pub(crate) use context::{About, Control, LibraryControl, Observed, Reload};
 pub(crate) use options::Options;
 pub(crate) use server::{serve, serve_at};
+pub(crate) use status::Health;

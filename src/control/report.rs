@@ -1,9 +1,9 @@
-//! The state of a mount in a line, for the log and for systemd.
+//! The state of a mount for the rest of the program: for the log, systemd and the status page.
 
 use bytesize::ByteSize;
 
 use super::context::Control;
-use super::status::measure;
+use super::status::{Status, measure};
 use crate::util::plural::count;
 
 impl Control {
@@ -11,6 +11,11 @@ impl Control {
     pub(crate) async fn report(&self) -> String {
         let status = measure(self, false).await;
         serde_json::to_string(&status).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// The state of the mount, without a sample of the rate.
+    pub(crate) async fn status_now(&self) -> Status {
+        measure(self, true).await
     }
 
     /// Takes the lock that every fetch needs. Does not return if the mount hangs.

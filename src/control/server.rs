@@ -196,7 +196,7 @@ async fn answer(
         Request::GetOptions { key } => control.get_options(key).await,
         Request::SetOptions { assignments } => control.set_options(assignments).await,
         Request::Remount { source, options } => control.remount(source, options).await,
-        Request::Check => status::check(control),
+        Request::Check => Reply::Checked { notes: control.notes() },
         Request::Reload => reload(control).await,
         Request::AwaitEnd => std::future::pending().await,
         Request::Status { at_once } => Reply::Status(Box::new(status::measure(control, at_once).await)),

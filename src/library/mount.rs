@@ -216,7 +216,7 @@ impl MountBuilder {
         let (ends, ended) = bounded(0);
         let serving = Arc::new(Mutex::new(Serving::Nothing));
         let of_session = Arc::clone(&serving);
-        let served = prepared.mount(&config, run_file, ServedBy::Program, move |outcome| {
+        let served = prepared.mount(&config, run_file, None, ServedBy::Program, move |outcome| {
             if let Err(error) = outcome {
                 log::warn!(event = events::SESSION_FAILED; "the FUSE session failed: {error}");
             }

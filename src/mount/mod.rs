@@ -27,6 +27,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::MountConfig;
 use crate::engine::Engine;
 use crate::util::events;
+use crate::web;
 use end::End;
 pub(crate) use ready::Ready;
 pub(crate) use ready::UP;
@@ -42,6 +43,8 @@ const SESSION_THREAD_NAME: &str = "fuser-";
 pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
     signals::ignore_the_meaningless();
     let run_file = claim(&config)?;
+    // Before any server is asked: an address that is taken should be said at once.
+    let listener = config.web.as_ref().map(web::Listener::bind).transpose()?;
     raise_open_files();
     let engine = Engine::open(config.engine.clone())?;
     let prepared = Prepared::new(&config, &engine)?;
@@ -54,7 +57,7 @@ pub(crate) fn run(config: MountConfig, ready: Ready) -> anyhow::Result<()> {
         prepared.reload(),
         ends.clone(),
     )?;
-    let served = prepared.mount(&config, run_file, ServedBy::Daemon, move |outcome| {
+    let served = prepared.mount(&config, run_file, listener, ServedBy::Daemon, move |outcome| {
         // An error means that the process is ending anyway.
         let _ = ends.send(End::Unmounted(outcome));
     })?;

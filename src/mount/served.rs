@@ -36,6 +36,7 @@ use crate::util::clock;
 use crate::util::events;
 use crate::util::shared_duration::SharedDuration;
 use crate::vfs::{Naming, StoredListings, Top, Tree, TreeConfig};
+use crate::web;
 
 /// Threads that read requests from the kernel, each with its own descriptor. None of them ever waits for an origin;
 /// there are several so that small reads of cached bytes are answered in parallel.
@@ -88,6 +89,8 @@ pub(crate) struct Served {
     _session: JoinHandle<()>,
     /// The control socket.
     control: ControlSocket,
+    /// The status page, if there is one.
+    _web: Option<web::Serving>,
 }
 
 /// Who serves a mount.
@@ -223,7 +226,7 @@ impl Prepared {
         &self.tree
     }
 
-    /// Mounts, for this kind of process. Calls `on_end` when the session with the kernel is over.
+    /// Mounts, for this kind of process. `listener` becomes the status page. Calls `on_end` when the session with the kernel is over.
     ///
     /// # Errors
     /// If the kernel refuses, or does not answer.
@@ -231,6 +234,7 @@ impl Prepared {
         self,
         config: &MountConfig,
         run_file: Arc<RunFile>,
+        listener: Option<web::Listener>,
         by: ServedBy,
         on_end: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> anyhow::Result<Served> {
@@ -280,13 +284,17 @@ impl Prepared {
                 kinds,
                 library: library.zip(reload),
                 settings,
+                http: listener.as_ref().map(|listener| listener.address().to_owned()),
             },
         );
+        let serve_web = |listener| serve_web(listener, &control.control, &run_file, engine.runtime());
+        let web = listener.and_then(serve_web);
         Ok(Served {
             run_file,
             connection,
             _session: session,
             control,
+            _web: web,
         })
     }
 }
@@ -397,6 +405,28 @@ struct Controlled {
     kinds: Vec<&'static str>,
     library: Option<(Arc<Library>, Arc<Reload>)>,
     settings: Arc<Settings>,
+    http: Option<String>,
+}
+
+/// Starts the status page. The mount works without it.
+fn serve_web(
+    listener: web::Listener,
+    control: &Arc<Control>,
+    run_file: &Arc<RunFile>,
+    runtime: &Handle,
+) -> Option<web::Serving> {
+    let (address, run_file) = (listener.address().to_owned(), Arc::downgrade(run_file));
+    let is_mounted = Box::new(move || run_file.upgrade().is_some_and(|run_file| run_file.is_mounted()));
+    match web::serve(listener, Arc::clone(control), is_mounted, runtime) {
+        Ok(serving) => {
+            log::info!(event = events::HTTP_LISTENING; "the status page is at {address}");
+            Some(serving)
+        }
+        Err(error) => {
+            log::warn!(event = events::HTTP_LISTEN_FAILED; "--http-listen: {error}; there is no status page");
+            None
+        }
+    }
 }
 
 /// Starts the control socket. The mount works without it.
@@ -410,6 +440,7 @@ fn start_control(
         kinds,
         library,
         settings,
+        http,
     }: Controlled,
 ) -> ControlSocket {
     let about = About {
@@ -422,6 +453,7 @@ fn start_control(
             ServedBy::Daemon => logging::destination(config),
             ServedBy::Program => "the log of the program that mounted it".to_owned(),
         },
+        http,
         outlives_mount: by == ServedBy::Program,
     };
     let runtime = engine.runtime();

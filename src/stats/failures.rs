@@ -3,6 +3,7 @@
 //! A failure that comes again is counted instead of listed again: one entry for each operation, URL, errno and HTTP
 //! status. The list is bounded, and the failure that was seen longest ago makes way.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 const MOST: usize = 32;
 
 /// What a program did when it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Operation {
     /// It looked up a name, or asked for the size and date of a file.
@@ -51,11 +52,14 @@ pub(crate) struct FailureLog {
     /// Locked for the moment of one failure, never on the path of a read that succeeds. The one seen longest ago is
     /// first.
     seen: Mutex<Vec<FailureRecord>>,
+    /// The number of all failures, by operation and errno. Locked for the moment of one failure.
+    counts: Mutex<BTreeMap<(Operation, i32), u64>>,
 }
 
 impl FailureLog {
     /// A program has got an error.
     pub(crate) fn note(&self, operation: Operation, url: &str, errno: i32, http_status: Option<u16>, reason: String) {
+        *self.counts.lock().entry((operation, errno)).or_default() += 1;
         let now = SystemTime::now();
         let mut seen = self.seen.lock();
         let known = seen.iter().position(|known| {
@@ -92,6 +96,11 @@ impl FailureLog {
     pub(crate) fn list(&self) -> Vec<FailureRecord> {
         self.seen.lock().iter().rev().cloned().collect()
     }
+
+    /// The number of all failures, by operation and errno. Numbers only grow.
+    pub(crate) fn counts(&self) -> BTreeMap<(Operation, i32), u64> {
+        self.counts.lock().clone()
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +135,8 @@ mod tests {
             [("http://h/a", 13, 1), ("http://h/a", 5, 2), ("http://h/b", 5, 1)]
         );
         assert!(seen[1].first <= seen[1].last);
+        let counts = log.counts();
+        assert_eq!((counts[&(Operation::Read, 5)], counts[&(Operation::Read, 13)]), (3, 1));
     }
 
     #[test]
@@ -135,5 +146,10 @@ mod tests {
         let seen = log.list();
         assert_eq!(seen.len(), MOST);
         assert_eq!(seen[0].url, format!("http://h/{}", 2 * MOST - 1));
+        assert_eq!(
+            log.counts()[&(Operation::Read, 5)],
+            2 * MOST as u64,
+            "none is forgotten"
+        );
     }
 }

@@ -274,6 +274,10 @@ events! {
     // Commands for a running mount.
     /// The socket for commands can't be opened, or fails.
     CONTROL_FAILED = "control_failed";
+    /// The status page can be opened.
+    HTTP_LISTENING = "http_listening";
+    /// The status page fails.
+    HTTP_LISTEN_FAILED = "http_listen_failed";
     /// A path of a prefetch failed.
     PREFETCH_FAILED = "prefetch_failed";
     /// A job of an earlier mount goes on.

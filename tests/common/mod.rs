@@ -7,6 +7,7 @@
 
 pub mod black_hole;
 pub mod cached;
+pub mod exposition;
 pub mod files;
 pub mod ground;
 pub mod log;

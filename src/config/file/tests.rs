@@ -116,8 +116,24 @@ fn every_kind_of_value_is_known() {
             && matches!(kind::Kind::of(flag), kind::Kind::Text | kind::Kind::Texts)
         {
             let texts = [
-                "DIR", "FILE", "FORM", "URL", "IP", "TEXT", "HEADER", "NAME", "TOKEN", "COMMAND", "OPTS", "KIND",
-                "COUNTRY", "REGION", "POLICY", "NODES",
+                "DIR",
+                "FILE",
+                "FORM",
+                "URL",
+                "IP",
+                "TEXT",
+                "HEADER",
+                "NAME",
+                "TOKEN",
+                "COMMAND",
+                "OPTS",
+                "KIND",
+                "COUNTRY",
+                "REGION",
+                "POLICY",
+                "NODES",
+                "ADDR:PORT",
+                "HOST",
             ];
             assert!(
                 texts.contains(&placeholder.as_str()),

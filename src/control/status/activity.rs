@@ -141,6 +141,31 @@ impl From<FailureRecord> for SeenFailure {
     }
 }
 
+/// How many errors programs got of one kind. Only grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ErrorCount {
+    /// What the programs did.
+    pub operation: Operation,
+    /// The name of the errno that they got, as `EIO`.
+    pub errno: String,
+    /// How often, since the mount began.
+    pub count: u64,
+}
+
+impl ErrorCount {
+    /// From the counts of a mount.
+    pub(super) fn all(counts: BTreeMap<(Operation, i32), u64>) -> Vec<ErrorCount> {
+        let counts = counts.into_iter();
+        counts
+            .map(|((operation, errno), count)| ErrorCount {
+                operation,
+                errno: format!("{:?}", Errno::from_raw(errno)),
+                count,
+            })
+            .collect()
+    }
+}
+
 /// Seconds since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

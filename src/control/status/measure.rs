@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use super::activity::{MOST_OPEN, MOST_WAITING, seconds};
 use super::{
-    Down, OpenFile, Origin, Process, ProgramTraffic, Reads, SeenFailure, Source, Status, Tier, Totals, Waiting,
-    WaitingRead,
+    Down, ErrorCount, OpenFile, Origin, Process, ProgramTraffic, Reads, SeenFailure, Source, Status, Tier, Totals,
+    Waiting, WaitingRead,
 };
 use crate::cache::{OpenReader, OpenReaders};
 use crate::control::context::Control;
-use crate::control::protocol::{OptionShown, Reply, TreePath};
+use crate::control::protocol::{OptionShown, TreePath};
 use crate::http::redact;
 use crate::vfs::Tree;
 
@@ -48,6 +48,7 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         mounted_for: control.about.since.elapsed().as_secs(),
         mounted_at: seconds(SystemTime::now()).saturating_sub(control.about.since.elapsed().as_secs()),
         log: control.about.log.clone(),
+        http: control.about.http.clone(),
         options,
         cache_dir: control.about.cache_dir.display().to_string(),
         cached_bytes,
@@ -65,6 +66,7 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         open_file_count,
         open_files,
         programs: ProgramTraffic::all(&control.stats, &control.readers),
+        errors: ErrorCount::all(control.stats.failures.counts()),
         failures: control
             .stats
             .failures
@@ -96,17 +98,6 @@ fn given(options: &[OptionShown]) -> Vec<String> {
         }
     };
     options.iter().filter(is_given).filter_map(flag).collect()
-}
-
-/// Whether the mount does its work, and what it has to do without. Neither asks a server nor waits for the disk.
-pub(in crate::control) fn check(control: &Control) -> Reply {
-    let trouble = control.cache.disk_failure();
-    let trouble = trouble.map(|why| format!("reads bypass the cache: {why}"));
-    let down = control.tree.servers_down().into_iter().map(Down::from);
-    let down = down.map(|down| format!("{} is down: {}", down.origin, down.reason));
-    Reply::Checked {
-        notes: trouble.into_iter().chain(down).collect(),
-    }
 }
 
 async fn rate(control: &Control) -> u64 {

@@ -1,8 +1,11 @@
 //! The state of a mount at one moment: what `status`, `top` and metrics show.
 //!
-//! [`measure()`] puts it together; the parts are [`activity`], [`reads`] and [`origin`].
+//! [`measure()`] puts it together; the parts are [`activity`], [`reads`] and [`origin`]. [`health`] says whether the mount does
+//! its work, and [`live`] adds the maps of open files.
 
 mod activity;
+mod health;
+mod live;
 mod measure;
 mod origin;
 mod processes;
@@ -11,11 +14,12 @@ mod tier;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use activity::{OpenFile, SeenFailure, Totals, Waiting, WaitingRead};
-pub(super) use measure::{check, measure};
+pub(crate) use activity::{ErrorCount, OpenFile, SeenFailure, Totals, Waiting, WaitingRead};
+pub(crate) use health::Health;
+pub(super) use measure::measure;
 pub(crate) use origin::{Down, Origin};
 pub(crate) use processes::ProgramTraffic;
-pub(crate) use reads::Reads;
+pub(crate) use reads::{Latency, Reads};
 pub(crate) use tier::Tier;
 #[cfg(test)]
 pub(crate) use tier::TierNode;
@@ -24,7 +28,7 @@ use crate::source::library::{MemberState, MemberStatus};
 pub(crate) use crate::stats::Process;
 
 /// What `fetchfs status` shows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
     /// The mounted URLs, without secrets.
     pub source: String,
@@ -51,6 +55,9 @@ pub(crate) struct Status {
     /// Where its log is, for people.
     #[serde(default)]
     pub log: String,
+    /// Where its status page is, if it has one: a URL, or `unix:PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     /// The options that are set, as flags, without secrets. `fetchfs get` has all of them.
     #[serde(default)]
     pub options: Vec<String>,
@@ -90,6 +97,9 @@ pub(crate) struct Status {
     /// The programs that have read, those with most bytes from servers first.
     #[serde(default)]
     pub programs: Vec<ProgramTraffic>,
+    /// The number of errors that programs got, by operation and errno.
+    #[serde(default)]
+    pub errors: Vec<ErrorCount>,
     /// The last failures that programs saw, the last one first.
     #[serde(default)]
     pub failures: Vec<SeenFailure>,

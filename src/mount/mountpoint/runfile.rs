@@ -99,6 +99,15 @@ impl RunFile {
         self.device.get().copied()
     }
 
+    /// Whether the mount is still there, at its mountpoint or elsewhere. Reads the mount table alone; true if that does not
+    /// tell.
+    pub(crate) fn is_mounted(&self) -> bool {
+        let (Some(device), Ok(mounts)) = (self.device(), table::read()) else {
+            return true;
+        };
+        mounts.iter().any(|mount| mount.device == device)
+    }
+
     /// Records the mount's device. From now on, a mountpoint without a mount means that it was unmounted.
     pub(super) fn mounted(&self) {
         self.mounted_as(None);

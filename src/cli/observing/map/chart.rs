@@ -1,25 +1,13 @@
 //! A file as rows of characters, each of which stands for some of its chunks.
 
-use std::ops::Range;
-
 use crate::control::protocol::FileMap;
+use crate::control::{Cell, cells};
 
 /// Most rows of a chart.
 const ROWS: u64 = 8;
 
 /// Columns before a row's first cell: the row's position as a percentage.
 const MARGIN: usize = 6;
-
-/// The state of the bytes that one character stands for. A later one is more urgent, and hides an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Cell {
-    Missing,
-    Cached,
-    PartlyCached,
-    Wanted,
-    InFlight,
-    Waiting,
-}
 
 /// The characters for the states, and what they mean.
 #[derive(Debug, Clone, Copy)]
@@ -70,12 +58,15 @@ impl Chart {
     /// the rows.
     pub(super) fn new(map: &FileMap, width: usize) -> Chart {
         let columns = width.saturating_sub(MARGIN + 1).max(10);
-        Chart::of_cells(map, columns as u64 * ROWS, columns)
+        Chart {
+            cells: cells(map, columns as u64 * ROWS),
+            columns,
+        }
     }
 
     /// The file in one row of at most `width` characters, with a mark where a reader is.
     pub(in crate::cli) fn bar(map: &FileMap, width: usize, position: Option<u64>, symbols: Symbols) -> String {
-        let cells = Chart::of_cells(map, width as u64, width.max(1)).cells;
+        let cells = cells(map, width as u64);
         let mark = position.map(|at| u128::from(at) * cells.len() as u128 / u128::from(map.size.max(1)));
         let mark = mark.map(|at| at.min(cells.len().saturating_sub(1) as u128));
         let shown = cells.iter().enumerate();
@@ -87,23 +78,6 @@ impl Chart {
             .collect()
     }
 
-    /// The chart with so many cells at most.
-    fn of_cells(map: &FileMap, most: u64, columns: usize) -> Chart {
-        let chunks = map.size.div_ceil(map.chunk_size.max(1));
-        let count = chunks.min(most);
-        let bytes_of = |cell: u64| {
-            let edge = |cell: u64| {
-                let chunk = u128::from(cell) * u128::from(chunks) / u128::from(count.max(1));
-                (chunk as u64).saturating_mul(map.chunk_size).min(map.size)
-            };
-            edge(cell)..edge(cell + 1)
-        };
-        Chart {
-            cells: (0..count).map(|cell| state(map, &bytes_of(cell))).collect(),
-            columns,
-        }
-    }
-
     /// The rows, each with its position in the file.
     pub(super) fn lines(&self, symbols: Symbols) -> String {
         let rows = self.cells.chunks(self.columns).enumerate().map(|(row, cells)| {
@@ -113,35 +87,6 @@ impl Chart {
         });
         rows.collect()
     }
-}
-
-/// The state of these bytes of a file.
-fn state(map: &FileMap, bytes: &Range<u64>) -> Cell {
-    let touches = |ranges: &[Range<u64>]| overlap(ranges, bytes) > 0;
-    // They are in order, and may be many.
-    let first = map.cached.partition_point(|range| range.end <= bytes.start);
-    let end = map.cached.partition_point(|range| range.start < bytes.end);
-    let cached = overlap(map.cached.get(first..end).unwrap_or_default(), bytes);
-    let is_cached = cached == bytes.end - bytes.start;
-    if map.waiting.iter().any(|at| bytes.contains(at)) {
-        Cell::Waiting
-    } else if is_cached {
-        Cell::Cached
-    } else if touches(&map.in_flight) {
-        Cell::InFlight
-    } else if touches(&map.wanted) {
-        Cell::Wanted
-    } else if cached > 0 {
-        Cell::PartlyCached
-    } else {
-        Cell::Missing
-    }
-}
-
-/// Bytes of `bytes` that these ranges have.
-fn overlap(ranges: &[Range<u64>], bytes: &Range<u64>) -> u64 {
-    let common = |range: &Range<u64>| range.end.min(bytes.end).saturating_sub(range.start.max(bytes.start));
-    ranges.iter().map(common).sum()
 }
 
 /// One line with the meaning of the symbols that are in the charts.
@@ -161,6 +106,7 @@ pub(super) fn legend(charts: &[Chart], symbols: Symbols) -> String {
 #[cfg(test)]
 mod tests {
     use std::iter::once;
+    use std::ops::Range;
 
     use super::*;
     use crate::control::protocol::TreePath;

@@ -64,6 +64,9 @@ pub(super) fn of(status: &Status, now: SystemTime) -> String {
     if !status.options.is_empty() {
         block.add("options", &status.options.join(" "));
     }
+    if let Some(http) = &status.http {
+        block.add("http", http);
+    }
     if !status.log.is_empty() {
         block.add("log", &status.log);
     }

@@ -28,6 +28,7 @@ pub(in crate::cli) fn busy() -> Status {
         mounted_at: 1_700_000_000,
         options: vec!["--bwlimit=2MB".into(), "--allow-other".into()],
         log: "the system log; `journalctl -t fetchfs` shows it".into(),
+        http: Some("http://127.0.0.1:9090/".into()),
         cache_dir: "/var/cache/fetchfs".into(),
         cached_bytes: 3 << 30,
         cache_limit: 20 << 30,
@@ -78,6 +79,7 @@ pub(in crate::cli) fn busy() -> Status {
             program("tumblerd", 12, 16, Some(ScanClass::Limited), 3),
             program("ffprobe", 2, 4, Some(ScanClass::Gentle), 0),
         ],
+        errors: Vec::new(),
         failures: vec![SeenFailure {
             operation: Operation::Read,
             url: "https://example.org/pub/a".into(),

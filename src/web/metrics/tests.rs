@@ -1,0 +1,112 @@
+use super::*;
+use crate::control::status::{Down, Origin};
+
+fn with_origins(origins: Vec<Origin>) -> Status {
+    Status {
+        origins,
+        ..Status::default()
+    }
+}
+
+fn origin(number: usize, responses: &[(&str, u64)]) -> Origin {
+    Origin {
+        origin: format!("https://h{number}:443"),
+        responses: responses
+            .iter()
+            .map(|&(code, count)| (code.to_owned(), count))
+            .collect(),
+        ..Origin::default()
+    }
+}
+
+fn lines_of<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let is_of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    text.lines().filter(is_of).collect()
+}
+
+#[test]
+fn formats_differ_in_their_descriptions_alone() {
+    let status = Status {
+        fetched_bytes: 7,
+        totals: crate::control::status::Totals {
+            fetched_bytes: 7,
+            ..Default::default()
+        },
+        ..Status::default()
+    };
+    let (classic, open) = (of(&status, Format::Classic), of(&status, Format::OpenMetrics));
+    assert!(classic.contains("\n# TYPE fetchfs_fetched_bytes_total counter\nfetchfs_fetched_bytes_total 7\n"));
+    assert!(open.contains("\n# TYPE fetchfs_fetched_bytes counter\nfetchfs_fetched_bytes_total 7\n"));
+    assert!(open.ends_with("\n# EOF\n") && !classic.contains("# EOF"));
+    // What is measured of the process differs from one moment to the next.
+    let samples = |text: &str| {
+        let samples = text.lines().filter(|line| line.starts_with("fetchfs_"));
+        samples.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples(&classic), samples(&open));
+}
+
+#[test]
+fn format_is_the_one_that_is_asked_for() {
+    let wanted = |accept: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, accept.parse().unwrap());
+        Format::wanted(&headers)
+    };
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    assert_eq!(wanted(prometheus), Format::OpenMetrics);
+    assert_eq!(wanted("*/*"), Format::Classic);
+    assert_eq!(Format::wanted(&HeaderMap::new()), Format::Classic);
+}
+
+#[test]
+fn values_of_labels_are_escaped() {
+    let status = Status {
+        mountpoint: "/mnt/a\"} 1\nb\\".to_owned(),
+        ..Status::default()
+    };
+    let text = of(&status, Format::Classic);
+    assert_eq!(
+        lines_of(&text, "fetchfs_mount_info"),
+        [r#"fetchfs_mount_info{mountpoint="/mnt/a\"} 1\nb\\"} 1.0"#]
+    );
+}
+
+#[test]
+fn statuses_without_a_name_are_one_series_a_class() {
+    let status = with_origins(vec![origin(1, &[("200", 3), ("593", 1), ("594", 2), ("999", 4)])]);
+    let text = of(&status, Format::Classic);
+    assert_eq!(
+        lines_of(&text, "fetchfs_requests_total"),
+        [
+            r#"fetchfs_requests_total{origin="https://h1:443",code="200"} 3"#,
+            r#"fetchfs_requests_total{origin="https://h1:443",code="5xx"} 3"#,
+            r#"fetchfs_requests_total{origin="https://h1:443",code="9xx"} 4"#,
+        ]
+    );
+}
+
+#[test]
+fn origins_with_the_most_requests_are_shown() {
+    let mut status = with_origins(
+        (0..3 * MOST_ORIGINS)
+            .map(|number| origin(number, &[("200", number as u64)]))
+            .collect(),
+    );
+    status.down.push(Down {
+        origin: "https://h299:443".to_owned(),
+        seconds: 1,
+        reason: "no route".to_owned(),
+    });
+    let text = of(&status, Format::Classic);
+    let up = lines_of(&text, "fetchfs_origin_up");
+    assert_eq!(up.len(), MOST_ORIGINS);
+    assert!(
+        up.contains(&r#"fetchfs_origin_up{origin="https://h299:443"} 0.0"#),
+        "{up:?}"
+    );
+    assert!(
+        up.contains(&r#"fetchfs_origin_up{origin="https://h200:443"} 1.0"#),
+        "{up:?}"
+    );
+}
