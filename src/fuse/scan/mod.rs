@@ -16,6 +16,7 @@
 
 mod allowances;
 mod program;
+mod recent;
 mod scanners;
 mod settings;
 
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use allowances::Allowances;
 use program::Program;
 pub(super) use program::process_of;
+use recent::Recent;
 use scanners::Scanners;
 pub(crate) use scanners::{Scanner, Treatment};
 pub(crate) use settings::{ScanConfig, ScanPolicy, ScanSettings};
@@ -40,6 +42,7 @@ pub(crate) struct Scans {
     settings: Arc<ScanSettings>,
     scanners: Scanners,
     allowances: Allowances,
+    recent: Recent,
 }
 
 impl Scans {
@@ -50,6 +53,7 @@ impl Scans {
             allowances: Allowances::new(settings.limit()),
             scanners: Scanners::with(&config.scanners),
             settings,
+            recent: Recent::default(),
         }
     }
 
@@ -61,13 +65,16 @@ impl Scans {
     /// Returns true if a scanner's thread asks. Looks at `/proc`.
     pub(super) fn is_scanner(&self, thread: u32) -> bool {
         self.settings.policy() != ScanPolicy::Off
-            && Program::of(thread).is_some_and(|program| self.class_of(&program).is_some())
+            && self
+                .recent
+                .roughly(thread)
+                .is_some_and(|program| self.class_of(&program).is_some())
     }
 
     /// The program that a thread belongs to, which is about to read from the file with this inode number; `None` if it is
     /// unknown. Looks at `/proc`.
     pub(super) fn read_by(&self, thread: u32, ino: u64, programs: &ProcessTable) -> Option<ReadBy> {
-        let program = Program::of(thread)?;
+        let program = self.recent.exactly(thread)?;
         let class = self.class_of(&program);
         let traffic = programs.row(program.shown_name(), class);
         let scan = class.map(|class| Scan {

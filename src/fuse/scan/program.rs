@@ -22,8 +22,7 @@ impl Program {
         if thread == 0 {
             return None;
         }
-        let file = fs::read_link(format!("/proc/{thread}/exe")).ok();
-        let file = file.and_then(|path| Some(path.file_name()?.to_str()?.trim_end_matches(" (deleted)").to_owned()));
+        let file = file_of(thread);
         let comm = comm(thread)?;
         let is_named_after_file = file.as_ref().is_some_and(|file| file.starts_with(&comm));
         // Threads have names of their own. Then that of the process has to be found, which costs more.
@@ -32,6 +31,20 @@ impl Program {
             false => process_of(thread).and_then(self::comm).unwrap_or(comm),
         };
         Some(Program { file, comm })
+    }
+
+    /// Returns true if its file has this name, and is known.
+    pub(super) fn has_file(&self, file: Option<String>) -> bool {
+        file.is_some() && file == self.file
+    }
+
+    /// A program whose file has this name.
+    #[cfg(test)]
+    pub(super) fn for_tests(file: &str) -> Program {
+        Program {
+            file: Some(file.to_owned()),
+            comm: file.to_owned(),
+        }
     }
 
     /// Its names.
@@ -44,6 +57,12 @@ impl Program {
         let file = self.file.as_deref();
         file.filter(|file| file.starts_with(&self.comm)).unwrap_or(&self.comm)
     }
+}
+
+/// The name of the file of this thread's program; `None` if the mount's process may not see it.
+pub(super) fn file_of(thread: u32) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{thread}/exe")).ok()?;
+    Some(path.file_name()?.to_str()?.trim_end_matches(" (deleted)").to_owned())
 }
 
 fn comm(thread: u32) -> Option<String> {
