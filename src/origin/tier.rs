@@ -54,6 +54,12 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Returns true if a candidate has answered nothing for as long as its patience. One that answers others is not down:
+    /// it may wait for the origin on behalf of several clients, which would all ask the origin too.
+    fn is_silent(&self, _candidate: &Url) -> bool {
+        true
+    }
+
     /// The file's own URL is asked too, because this candidate is late.
     fn is_raced(&self, _candidate: &Url) {}
 

@@ -318,6 +318,10 @@ impl ChunkTier for SharedTier {
         self.nodes().of(there).map(|node| node.patience())
     }
 
+    fn is_silent(&self, there: &Url) -> bool {
+        self.nodes().of(there).is_some_and(|node| node.is_silent())
+    }
+
     fn is_raced(&self, there: &Url) {
         if let Some(node) = self.nodes().of(there) {
             node.counters.hedged();

@@ -92,6 +92,13 @@ impl Node {
         self.state.lock().latency.patience()
     }
 
+    /// Returns true if it has answered nothing for as long as its patience.
+    pub(super) fn is_silent(&self) -> bool {
+        let state = self.state.lock();
+        let patience = state.latency.patience();
+        state.last_answer.is_none_or(|answer| answer.elapsed() >= patience)
+    }
+
     /// The 99th percentile of its answers.
     pub(super) fn p99(&self) -> Option<Duration> {
         self.state.lock().latency.p99()

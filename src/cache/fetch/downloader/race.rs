@@ -4,7 +4,7 @@
 //! and a machine without power look like a slow one. So after the tier's [`patience`](crate::origin::ChunkTier::patience)
 //! the same range is asked of the file's own URL too, and the first answer counts. The other request is dropped.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::answers::RangeRequests;
 use super::fetch_job::FetchJob;
@@ -15,6 +15,9 @@ use crate::cache::error::ReadError;
 use crate::http::{HttpError, Version};
 use crate::origin::tier::TierRange;
 use crate::origin::{Body, Expected};
+
+/// Longest wait for a tier that answers others meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// What is expected of a tier's answer. Its own, so that the request outlives a change of the entry.
 pub(super) enum ExpectedOfTier {
@@ -61,7 +64,12 @@ impl RangeRequests {
         let answering = tier.range(url, want, expected.borrowed());
         tokio::pin!(answering);
         let early = match tier.patience(url).filter(|_| may_be_raced(job)) {
-            Some(patience) => tokio::time::timeout(patience, &mut answering).await.ok(),
+            Some(patience) => loop {
+                let answer = tokio::time::timeout(patience, &mut answering).await.ok();
+                if answer.is_some() || tier.is_silent(url) || asked.elapsed() >= LONGEST_WAIT {
+                    break answer;
+                }
+            },
             None => Some(answering.as_mut().await),
         };
         let answer = match early {
