@@ -20,9 +20,7 @@ pub(super) use measure::measure;
 pub(crate) use origin::{Down, Origin};
 pub(crate) use processes::ProgramTraffic;
 pub(crate) use reads::{Latency, Reads};
-pub(crate) use tier::Tier;
-#[cfg(test)]
-pub(crate) use tier::TierNode;
+pub(crate) use tier::{Tier, TierNode};
 
 use crate::source::library::{MemberState, MemberStatus};
 pub(crate) use crate::stats::Process;

@@ -12,6 +12,7 @@ mod classic;
 mod encode;
 mod mount;
 mod process;
+mod tier;
 
 use http::HeaderMap;
 use http::header::ACCEPT;

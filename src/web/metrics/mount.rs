@@ -6,8 +6,8 @@ use std::iter;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::MOST_ORIGINS;
 use super::encode::{Buckets, Metrics, Value};
+use super::{MOST_ORIGINS, tier};
 use crate::control::status::{Latency, Origin, Reads, SourceState, Status};
 use crate::stats::Phase;
 
@@ -20,7 +20,8 @@ pub(super) fn encode(metrics: &mut Metrics<'_>, status: &Status) -> std::fmt::Re
     let origins = shown(&status.origins);
     requests(metrics, &origins)?;
     health(metrics, status, &origins)?;
-    sources(metrics, status)
+    sources(metrics, status)?;
+    status.tier.as_ref().map_or(Ok(()), |tier| tier::encode(metrics, tier))
 }
 
 fn about(metrics: &mut Metrics<'_>, status: &Status) -> std::fmt::Result {

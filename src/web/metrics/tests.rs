@@ -1,5 +1,5 @@
 use super::*;
-use crate::control::status::{Down, Origin};
+use crate::control::status::{Down, Origin, Tier, TierNode};
 
 fn with_origins(origins: Vec<Origin>) -> Status {
     Status {
@@ -109,4 +109,44 @@ fn origins_with_the_most_requests_are_shown() {
         up.contains(&r#"fetchfs_origin_up{origin="https://h200:443"} 1.0"#),
         "{up:?}"
     );
+}
+
+#[test]
+fn nodes_of_a_tier_have_metrics_of_their_own() {
+    let node = |url: &str, unused: Option<&str>| TierNode {
+        url: url.to_owned(),
+        group: 0,
+        unused: unused.map(str::to_owned),
+        p99_ms: None,
+        requests: 9,
+        hits: 5,
+        misses: 2,
+        hedged_requests: 1,
+        failed_requests: 2,
+        received_bytes: 4096,
+    };
+    let tier = Tier {
+        nodes: vec![node("http://a/", None), node("http://b/", Some("it is left out"))],
+        received_bytes: 8192,
+        other_received_bytes: 0,
+    };
+    let with_tier = Status {
+        tier: Some(tier),
+        ..Status::default()
+    };
+    let text = of(&with_tier, Format::Classic);
+    let of_b = |name: &str| lines_of(&text, name)[1].to_owned();
+    assert_eq!(
+        of_b("fetchfs_tier_hits_total"),
+        r#"fetchfs_tier_hits_total{node="http://b/"} 5"#
+    );
+    assert_eq!(
+        of_b("fetchfs_tier_received_bytes_total"),
+        r#"fetchfs_tier_received_bytes_total{node="http://b/"} 4096"#
+    );
+    assert_eq!(
+        of_b("fetchfs_tier_node_used"),
+        r#"fetchfs_tier_node_used{node="http://b/"} 0.0"#
+    );
+    assert!(!of(&Status::default(), Format::Classic).contains("fetchfs_tier"));
 }
