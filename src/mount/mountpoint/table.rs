@@ -4,12 +4,14 @@
 //! mount point is not UTF-8. It does not parse `mnt_id` in `/proc/PID/fdinfo` at all.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,10 +77,8 @@ pub(super) fn elsewhere(mount: &Mount) -> Vec<PathBuf> {
 /// descriptor's path and its mount id. Only directories on the way there can block, if they are in a blocked mount
 /// themselves.
 pub(super) fn locate(path: &Path) -> io::Result<Place> {
-    let handle: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
-        .open(path)?;
+    // Not by `OpenOptions`: with musl, its access mode masks `O_PATH` out.
+    let handle = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let fd = handle.as_raw_fd();
     let path = fs::read_link(format!("/proc/self/fd/{fd}"))?;
     let id = mount_id(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?);
