@@ -36,20 +36,8 @@ impl MirrorTier {
             .transport()
             .send_for(RequestClass::Bytes, None, HttpRequest::range(&want), there)
             .await?;
-        let listed = match expected {
-            Expected::Listed(Some(size)) => Some(Version {
-                size,
-                validator: Validator::None,
-            }),
-            _ => None,
-        };
-        let is_as_expected = |version: &Version| match expected {
-            Expected::Version(known, modified) => version.size == known.size && is_same(&answer.head, known, modified),
-            Expected::Hashed(known) => version.size == known.size,
-            Expected::Listed(_) => version.validator.names_a_version_anywhere(),
-        };
-        let kind = match judge(&answer.head, want, listed.as_ref()) {
-            Verdict::Partial { version, range } if is_as_expected(&version) => {
+        let kind = match judge_expected(&answer.head, want, expected) {
+            Ok((version, range)) => {
                 return Ok(TierRange {
                     version,
                     modified: answer.head.modified(),
@@ -59,7 +47,7 @@ impl MirrorTier {
                         .that_gives_way(),
                 });
             }
-            verdict => no_answer(verdict),
+            Err(verdict) => no_answer(verdict),
         };
         Err(answer.failed(kind).await)
     }
@@ -83,6 +71,30 @@ impl ChunkTier for MirrorTier {
     }
 }
 
+/// The version and the range of a response from elsewhere than the file's own URL, if it has what is expected.
+pub(super) fn judge_expected(
+    head: &AnswerHead,
+    want: Range<u64>,
+    expected: Expected<'_>,
+) -> Result<(Version, Range<u64>), Verdict> {
+    let listed = match expected {
+        Expected::Listed(Some(size)) => Some(Version {
+            size,
+            validator: Validator::None,
+        }),
+        _ => None,
+    };
+    let is_as_expected = |version: &Version| match expected {
+        Expected::Version(known, modified) => version.size == known.size && is_same(head, known, modified),
+        Expected::Hashed(known) => version.size == known.size,
+        Expected::Listed(_) => version.validator.names_a_version_anywhere(),
+    };
+    match judge(head, want, listed.as_ref()) {
+        Verdict::Partial { version, range } if is_as_expected(&version) => Ok((version, range)),
+        verdict => Err(verdict),
+    }
+}
+
 /// Why a mirror's response is rejected.
 pub(super) fn no_answer(verdict: Verdict) -> HttpErrorKind {
     match verdict {
@@ -97,7 +109,7 @@ pub(super) fn no_answer(verdict: Verdict) -> HttpErrorKind {
 /// Returns true if a response of another server is of this version, by its validators. A strong tag decides if both
 /// have one. Otherwise the date must be the same. A weak tag proves nothing between two servers, nor does the size
 /// alone.
-pub(super) fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
+fn is_same(head: &AnswerHead, known: &Version, modified: Option<SystemTime>) -> bool {
     match (&known.validator, head.validator()) {
         (Validator::Strong(known), Validator::Strong(tag)) => *known == tag,
         (Validator::Dated(known), _) => head.last_modified.as_deref().is_some_and(|date| {

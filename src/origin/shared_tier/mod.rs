@@ -33,16 +33,12 @@ use self::{finding::Finding, node::Node};
 use super::{
     Client, Content,
     limits::request_class::RequestClass,
-    mirror_tier::{is_same, no_answer},
+    mirror_tier::{judge_expected, no_answer},
     request::transport::{HttpRequest, Transport},
     tier::{ChunkTier, Expected, SLICE, TierAnswer, TierRange},
 };
 use crate::{
-    http::{
-        HttpError, HttpErrorKind, TierConfig, Validator, Version, redact,
-        response::validation::{Verdict, judge},
-        tag::untagged,
-    },
+    http::{HttpError, HttpErrorKind, TierConfig, Validator, Version, redact, tag::untagged},
     stats::{TierNodeTotals, TierTotals},
     util::events,
 };
@@ -186,20 +182,8 @@ impl SharedTier {
             }
         })?;
         let status = answer.response.headers().get("x-cache-status").cloned();
-        let listed = match expected {
-            Expected::Listed(Some(size)) => Some(Version {
-                size,
-                validator: Validator::None,
-            }),
-            _ => None,
-        };
-        let is_as_expected = |told: &Version| match expected {
-            Expected::Version(known, modified) => told.size == known.size && is_same(&answer.head, known, modified),
-            Expected::Hashed(known) => told.size == known.size,
-            Expected::Listed(_) => told.validator.names_a_version_anywhere(),
-        };
-        let verdict = match judge(&answer.head, want.clone(), listed.as_ref()) {
-            Verdict::Partial { version, range } if is_as_expected(&version) => {
+        let verdict = match judge_expected(&answer.head, want.clone(), expected) {
+            Ok((version, range)) => {
                 node.answered(asked, true);
                 node.counters
                     .served(status.as_ref().and_then(|status| status.to_str().ok()));
@@ -213,7 +197,7 @@ impl SharedTier {
                         .that_gives_way(),
                 });
             }
-            verdict => verdict,
+            Err(verdict) => verdict,
         };
         node.answered(asked, false);
         node.counters.failed();

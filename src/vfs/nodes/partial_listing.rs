@@ -300,7 +300,7 @@ impl<N: Child> Receiving<'_, N> {
 impl<N: Child> Drop for Receiving<'_, N> {
     fn drop(&mut self) {
         self.listing.end(End::Failed(TreeError::NotAsked));
-        // It may be the last one who holds the listing, whose memory is freed outside of the lock.
+        // This may be the last reference to the listing, and its memory is freed outside of the lock.
         let listing = self.incoming.current.lock().take();
         drop(listing);
     }
