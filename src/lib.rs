@@ -129,6 +129,7 @@ pub mod internals {
     pub use crate::origin::{Client, Content, ListedSize};
     #[cfg(any(test, fuzzing))]
     pub use crate::source::fuzzing as documents;
-    pub use crate::source::{ListingConfig, data_index, index_page, s3, webdav};
+    pub use crate::source::web_index::{data_index, index_page};
+    pub use crate::source::{ListingConfig, s3, webdav};
     pub use crate::util::events;
 }

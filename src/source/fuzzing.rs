@@ -10,7 +10,8 @@ use url::Url;
 
 use super::document::{DocumentError, LARGEST, Parsed, address, tree::DocumentTree};
 use super::s3::BucketListing;
-use super::{EntryKind, ListedSize, Listing, ListingConfig, Name, data_index, webdav as dav};
+use super::web_index::data_index;
+use super::{EntryKind, ListedSize, Listing, ListingConfig, Name, webdav as dav};
 
 /// The directory of listings.
 const DIRECTORY: &str = "https://host.example/pub/";
@@ -60,26 +61,30 @@ fn check_listing(listing: &Listing) {
 
 /// A list of URLs.
 pub fn list(bytes: &[u8]) {
-    check(super::list::parse, bytes);
-    super::list::is_list(bytes);
+    check(super::document::list::parse, bytes);
+    super::document::list::is_list(bytes);
 }
 
 /// A playlist.
 pub fn m3u(bytes: &[u8]) {
-    check(super::m3u::parse, bytes);
+    check(super::document::m3u::parse, bytes);
 }
 
 /// A Metalink.
 pub fn metalink(bytes: &[u8]) {
     check(
-        |document, body| super::metalink::parse(document, body, &["de".to_owned()]),
+        |document, body| super::document::metalink::parse(document, body, &["de".to_owned()]),
         bytes,
     );
 }
 
 /// The metadata of an item of the Internet Archive, which is never on this machine.
 pub fn archive(bytes: &[u8]) {
-    check_at("https://host.example/metadata/item", super::archive::parse, bytes);
+    check_at(
+        "https://host.example/metadata/item",
+        super::document::archive::parse,
+        bytes,
+    );
 }
 
 fn check(parse: impl Fn(&Url, &[u8]) -> Result<Parsed, DocumentError>, bytes: &[u8]) {
@@ -145,7 +150,8 @@ fn check_tree(document: &Url, parsed: Parsed) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{ListingConfig, data_index, index_page, webdav};
+    use crate::source::web_index::{data_index, index_page};
+    use crate::source::{ListingConfig, webdav};
 
     /// Documents that open an element, an array or an object again and again: none is read by recursion, so no stack ends.
     #[test]

@@ -25,7 +25,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 use url::Url;
 
-use super::listing_builder::{ListingBuilder, TooManyNames};
+use super::listing::builder::{ListingBuilder, TooManyNames};
 use super::{Asked, BoxFuture, EntityTag, EntryKind, Found, ListedSize, ListedTime, Listing, ListingConfig};
 use super::{Source, SourceError, time};
 use crate::http::{HttpError, HttpErrorKind, redact};

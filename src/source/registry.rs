@@ -12,7 +12,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::asked::Asked;
-use super::document::{DocumentSource, Format};
+use super::document::{DocumentSource, Format, archive, list, m3u, metalink};
 use super::file::{FILE, SingleFile};
 use super::library::{LIBRARY, Library};
 use super::local::{self, LocalContent};
@@ -21,7 +21,6 @@ use super::s3::{Buckets, S3};
 use super::web_index::{INDEX, WebIndex};
 use super::webdav::{Collections, WEBDAV};
 use super::{Found, NO_INDEX_PAGE, Quota, Source, SourceConfig, SourceError, SourceErrorKind};
-use super::{archive, list, m3u, metalink};
 use crate::http::{HttpError, HttpErrorKind};
 use crate::origin::Client;
 

@@ -1,6 +1,6 @@
 //! Documents: sources whose whole tree one document names, such as a list of URLs, a playlist or a Metalink.
 //!
-//! A kind of document has a parser in a folder of its own beside this one. It takes the document's bytes and URL, and
+//! A kind of document has a parser in a folder of its own here: [`archive`], [`list`], [`m3u`], [`metalink`]. It takes the document's bytes and URL, and
 //! gives [`DocumentFile`]s or a [`DocumentError`]. From these files a [`DocumentTree`](tree::DocumentTree) answers the listing of each
 //! directory. All of that is pure.
 //!
@@ -15,8 +15,12 @@
 
 pub(crate) mod address;
 mod answer;
+pub(in crate::source) mod archive;
 mod file;
 mod format;
+pub(in crate::source) mod list;
+pub(in crate::source) mod m3u;
+pub(in crate::source) mod metalink;
 mod nested;
 mod source;
 mod text;

@@ -6,7 +6,7 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::source::segment::encode;
+use crate::source::listing::segment::encode;
 use crate::source::{LIBRARY, Name};
 
 /// The URL of the directory at `path`, which begins and ends with `/`, in the library `name`.

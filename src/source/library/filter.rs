@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use url::Url;
 
-use crate::source::segment::decode;
+use crate::source::listing::segment::decode;
 use crate::source::{Entries, EntryKind, ListedSize};
 
 /// The filter of a source, as the user has written it. Its patterns have passed [`check_pattern`].

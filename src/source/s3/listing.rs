@@ -10,8 +10,9 @@ use url::Url;
 
 use super::address::encoded;
 use super::xml::{self, XmlFault};
-use crate::source::listing_builder::{ListingBuilder, TooManyNames};
-use crate::source::{EntityTag, Entries, EntryKind, ListedSize, ListedTime, Listing, ListingConfig, date};
+use crate::source::listing::builder::{ListingBuilder, TooManyNames};
+use crate::source::listing::date;
+use crate::source::{EntityTag, Entries, EntryKind, ListedSize, ListedTime, Listing, ListingConfig};
 
 /// Pages without a name, one after the other, after which a listing counts as endless. AWS sends a few where many keys
 /// were deleted.

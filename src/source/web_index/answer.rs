@@ -3,12 +3,12 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use super::data_index::{self, NotAListing};
 use super::form::{self, Form, NOT_ACCEPTABLE};
+use super::index_page::{self, NotAnIndex, OtherPages, PageParser};
 use crate::http::redact;
 use crate::http::response::link::next_page;
 use crate::origin::Document;
-use crate::source::data_index::{self, NotAListing};
-use crate::source::index_page::{self, NotAnIndex, OtherPages, PageParser};
 use crate::source::receiving::{CutOff, EarlyNames, NamesTo, Pieces};
 use crate::source::{EntryKind, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE};
 

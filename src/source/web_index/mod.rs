@@ -1,7 +1,7 @@
 //! The kind `index`: directories that a web server lists, one GET each.
 //!
-//! A server may list its directories in HTML ([`index_page`](super::index_page)), or for programs in JSON or XML
-//! ([`data_index`](super::data_index)). The content of the answer shows which. The first request says that both are
+//! A server may list its directories in HTML ([`index_page`](index_page)), or for programs in JSON or XML
+//! ([`data_index`](data_index)). The content of the answer shows which. The first request says that both are
 //! accepted, which makes some servers send JSON instead of HTML.
 //!
 //! Some servers send a page that a script fills in, and another [`Form`] of it for a certain query: a page without
@@ -11,7 +11,9 @@
 //! the form.
 
 mod answer;
+pub mod data_index;
 mod form;
+pub mod index_page;
 mod page_or_file;
 mod pages;
 mod relocate;
@@ -22,8 +24,8 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::index_page::{NotAnIndex, OtherPages};
-use super::listing_builder::TooManyNames;
+use self::index_page::{NotAnIndex, OtherPages};
+use super::listing::builder::TooManyNames;
 use super::receiving::{self, Beginning, NamesTo};
 use super::{
     Asked, BoxFuture, Found, ListedSize, Listing, ListingConfig, NO_INDEX_PAGE, NameKind, NameSink, Source,

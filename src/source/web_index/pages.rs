@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use url::Url;
 
-use crate::source::index_page::OtherPages;
-use crate::source::listing_builder::{ListingBuilder, TooManyNames};
+use crate::source::listing::builder::{ListingBuilder, TooManyNames};
+use crate::source::web_index::index_page::OtherPages;
 use crate::source::{LeftOut, Listing};
 
 /// Number of pages in sequence without a new name after which a listing ends: a server may have a page for any number.
@@ -127,7 +127,7 @@ impl Pages {
 mod tests {
     use super::*;
     use crate::source::ListingConfig;
-    use crate::source::index_page::parse_page;
+    use crate::source::web_index::index_page::parse_page;
 
     /// The queries of the pages that are requested of a directory with these pages, by query, and the names.
     fn walk(pages: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {

@@ -104,7 +104,7 @@ fn change_urls(entries: &mut Entries, directory: &Url, change: impl Fn(Url) -> U
 mod tests {
     use super::*;
     use crate::source::ListingConfig;
-    use crate::source::index_page::parse;
+    use crate::source::web_index::index_page::parse;
 
     #[test]
     fn queries_of_a_program_stay_its_own() {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::href::{Notation, Path, Place, Relation};
 use super::multistatus::Response;
-use crate::source::listing_builder::ListingBuilder;
+use crate::source::listing::builder::ListingBuilder;
 use crate::source::receiving::EarlyNames;
 use crate::source::{EntryKind, ListingConfig};
 

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-use crate::source::segment::{self, IN_PATHS};
+use crate::source::listing::segment::{self, IN_PATHS};
 
 /// What is escaped in a segment before it is part of a URL, so that it stays one: also `\`, which is a `/` to WHATWG's URL,
 /// and `|`, which no URL has unescaped by RFC 3986.

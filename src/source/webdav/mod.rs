@@ -30,7 +30,7 @@ pub(crate) use self::collection::{Collections, WEBDAV};
 use self::collection_tag::TagProperties;
 use self::href::{Notation, Path, Place, Relation};
 use self::multistatus::{Answer, Properties, Response};
-use super::listing_builder::{ListingBuilder, TooManyNames};
+use super::listing::builder::{ListingBuilder, TooManyNames};
 use super::receiving::{EarlyNames, Pieces, PiecesReader};
 use super::{EntryKind, ListedSize, Listing, ListingConfig, Quota};
 use crate::origin::Document;

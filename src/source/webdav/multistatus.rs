@@ -18,7 +18,8 @@ use quick_xml::reader::NsReader;
 
 use super::NotMultistatus;
 use super::collection_tag::TagProperties;
-use crate::source::{EntityTag, ListedTime, Quota, date};
+use crate::source::listing::date;
+use crate::source::{EntityTag, ListedTime, Quota};
 
 /// What a `multistatus` says.
 #[derive(Debug)]
