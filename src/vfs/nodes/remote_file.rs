@@ -1,34 +1,31 @@
 //! Remote files: what a listing, the origin and the cache know of a version, and whether a node may show it.
 
+mod attributes;
 pub(in crate::vfs) mod known;
 mod listed;
 pub(super) mod state;
 #[cfg(test)]
 mod tests;
+mod versions;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use smol_str::SmolStr;
 use url::Url;
 
-use super::attributes::{Attributes, undated};
-use super::dates::{Dates, Learnt};
+use super::dates::Dates;
 use super::file_text::FileText;
 use super::ino::Ino;
 use super::listed_names::{ListedNames, ListingContext};
-use crate::cache::{CacheEntry, Confirmed, StoredFile};
-use crate::http::Version;
+use crate::cache::StoredFile;
 use crate::origin::Content;
-use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Published, Source, seconds, time};
+use crate::source::{Entries, EntryKind, ListedSize, ListedTime, Published, Source};
 use known::Known;
 use listed::Listed;
-use state::{State, Successor};
-
-/// How long a file without a date is not asked about again after the origin could not be asked for the date.
-const DATE_ASKED_AGAIN: Duration = Duration::from_secs(10);
+use state::State;
 
 /// How long a name that is listed but does not exist is hidden from its directory, unless the listing says something
 /// else of it.
@@ -176,24 +173,6 @@ impl RemoteFile {
         self
     }
 
-    /// The same URL for the version that follows this one.
-    pub(in crate::vfs) fn next_version(&self) -> RemoteFile {
-        let known = self.look(|state| {
-            let shown = state.shown().map(|shown| &shown.version);
-            let is_news = |known: &&Known| match shown {
-                Some(shown) => known.version != *shown,
-                None => Some(known.version.size) != state.shown_size,
-            };
-            state.known.as_ref().filter(is_news).cloned()
-        });
-        // The listing may describe either version. While it stays the same, it says nothing new of this one.
-        let (context, rest) = (Arc::clone(&self.context), self.rest.clone());
-        let next = RemoteFile::at(context, rest, self.is_below(), self.listed_facts());
-        next.set(SUCCESSOR);
-        next.change(|state| state.known = known);
-        next
-    }
-
     /// The file's URL.
     pub(in crate::vfs) fn url(&self) -> Url {
         self.context.url(&self.rest, self.is_below())
@@ -257,186 +236,9 @@ impl RemoteFile {
         change(state.get_or_insert_with(|| Box::new(self.plain_state())))
     }
 
-    /// The state that an absent one stands for.
-    fn plain_state(&self) -> State {
-        let after = self.shown_plainly.load(Ordering::Relaxed);
-        if after == NOT_SHOWN {
-            return State::default();
-        }
-        let (seconds, nanoseconds) = self.listed_facts().seconds();
-        let date = match self.listed_time() {
-            Some(_) => time(seconds.saturating_add(after.into()), nanoseconds),
-            None => Some(undated()),
-        };
-        State {
-            shown_size: match self.listed_size() {
-                ListedSize::Exact(size) => Some(size),
-                ListedSize::Rounded(_) | ListedSize::Unknown => None,
-            },
-            shown_date: date,
-            ..State::default()
-        }
-    }
-
-    /// Records the shown date of a file without a state. Returns false if only a state can hold it.
-    fn note_shown_plainly(&self, date: SystemTime) -> bool {
-        let after = match self.listed_time() {
-            None => Some(0),
-            Some(_) => {
-                let (shown, nanoseconds) = seconds(date);
-                let listed = self.listed_facts().seconds();
-                let after = shown.checked_sub(listed.0);
-                let after = after.and_then(|after| i32::try_from(after).ok());
-                after.filter(|_| nanoseconds == listed.1)
-            }
-        };
-        let Some(after) = after.filter(|&after| after != NOT_SHOWN) else {
-            return false;
-        };
-        self.shown_plainly.store(after, Ordering::Relaxed);
-        true
-    }
-
     /// The lock that a task holds while it asks the origin, so that the origin is asked once.
     pub(in crate::vfs) fn asking(&self) -> Arc<tokio::sync::Mutex<()>> {
         self.change(|state| Arc::clone(state.asking.get_or_insert_default()))
-    }
-
-    /// The size in bytes, or the best estimate; and whether it is exact.
-    fn size(&self) -> (u64, bool) {
-        self.look(|state| self.size_by(state))
-    }
-
-    fn size_by(&self, state: &State) -> (u64, bool) {
-        match (state.shown(), &state.known, self.listed_size()) {
-            (Some(shown), ..) => (shown.version.size, true),
-            (None, Some(known), _) => (known.version.size, true),
-            (None, None, ListedSize::Exact(size)) => (size, true),
-            (None, None, ListedSize::Rounded(size)) => (size, false),
-            (None, None, ListedSize::Unknown) => (0, false),
-        }
-    }
-
-    /// The version, if it is known.
-    pub(in crate::vfs) fn version(&self) -> Option<Version> {
-        self.look(|state| {
-            let shown = state.shown().map(|shown| &shown.version);
-            shown.or(state.known.as_ref().map(|known| &known.version)).cloned()
-        })
-    }
-
-    /// The size that is shown now, in bytes.
-    pub(in crate::vfs) fn shown_size(&self) -> u64 {
-        self.size().0
-    }
-
-    /// The exact size that the listing gives now, in bytes. It may be another version's.
-    pub(in crate::vfs) fn exactly_listed(&self) -> Option<u64> {
-        match self.listed_facts().size() {
-            ListedSize::Exact(size) => Some(size),
-            ListedSize::Rounded(_) | ListedSize::Unknown => None,
-        }
-    }
-
-    /// The exact size in bytes, if it is known.
-    pub(in crate::vfs) fn exact_size(&self) -> Option<u64> {
-        let (size, is_exact) = self.size();
-        is_exact.then_some(size)
-    }
-
-    /// See [`Node::is_changed`](super::node::Node::is_changed).
-    pub(in crate::vfs) fn is_changed(&self) -> bool {
-        if self.has(CHANGED) {
-            return true;
-        }
-        if self.state.lock().is_none() {
-            return false;
-        }
-        let entry = self.live_entry();
-        entry.is_some_and(|entry| entry.is_changed()) || self.is_rejected() || self.is_succeeded()
-    }
-
-    /// Whether a newer listing's size and date at this position can be true of this version.
-    pub(in crate::vfs) fn still_fits(&self, entries: &Entries, at: usize) -> bool {
-        if !self.context.is_of_listing() {
-            return self.url() == entries.url(at) && entries.published(at).is_none() && self.may_be(entries, at);
-        }
-        let EntryKind::File(size) = entries.kind(at) else {
-            return false;
-        };
-        Listed::new(size, entries.modified(at)) == self.listed_facts()
-            && entries.published(at) == self.published()
-            && self.is_at(entries, at)
-    }
-
-    /// Whether what a listing says at this position can be true of a file that was found before it was listed. Notes
-    /// what the first listing says, with which later ones are compared.
-    fn may_be(&self, entries: &Entries, at: usize) -> bool {
-        let EntryKind::File(size) = entries.kind(at) else {
-            return false;
-        };
-        let listed = (size, entries.modified(at));
-        self.change(|state| {
-            let is_true = match state.listed {
-                Some(before) => before == listed,
-                None => {
-                    let version = state.shown().map(|shown| &shown.version);
-                    let version = version.or(state.known.as_ref().map(|known| &known.version));
-                    let has_size = match size {
-                        ListedSize::Exact(size) => version.is_some_and(|version| version.size == size),
-                        ListedSize::Rounded(_) | ListedSize::Unknown => true,
-                    };
-                    let dates = listed.1.zip(state.modified());
-                    has_size && dates.is_none_or(|(listed, modified)| may_be_date(listed, modified))
-                }
-            };
-            if is_true {
-                state.listed = Some(listed);
-            }
-            is_true
-        })
-    }
-
-    /// The attributes that `stat` shows.
-    pub(in crate::vfs) fn attributes(&self, ino: Ino) -> Attributes {
-        let mut state = self.state.lock();
-        let (size, modified, is_exact, has_date) = match state.as_deref_mut() {
-            None => {
-                let plain = State::default();
-                let (size, is_exact) = self.size_by(&plain);
-                (size, self.date(&plain), is_exact, self.has_date(&plain))
-            }
-            Some(state) => {
-                let (size, is_exact) = self.size_by(state);
-                let modified = match state.shown_date {
-                    Some(date) if state.handles > 0 => date,
-                    _ => self.date(state),
-                };
-                (size, modified, is_exact, self.has_date(state))
-            }
-        };
-        if state.is_some() || !self.note_shown_plainly(modified) {
-            let state = state.get_or_insert_default();
-            if is_exact {
-                state.shown_size = Some(size);
-            }
-            state.shown_date = Some(modified);
-        }
-        Attributes {
-            ino,
-            is_directory: false,
-            size,
-            is_exact: is_exact && has_date,
-            modified,
-            links: 1,
-        }
-    }
-
-    /// The date to show; see [`dates`](super::dates) for the rules.
-    fn date(&self, state: &State) -> SystemTime {
-        let listed = || self.listed_time().map(|listed| self.dates().shown(listed));
-        let date = state.modified().or_else(listed);
-        date.unwrap_or_else(undated).max(UNIX_EPOCH)
     }
 
     /// Notes that the server says this is a directory. A directory node replaces it.
@@ -459,48 +261,6 @@ impl RemoteFile {
     pub(in crate::vfs) fn is_ghost(&self) -> bool {
         let since = self.look(|state| state.ghost_since);
         since.is_some_and(|since| since.elapsed() < GHOST)
-    }
-
-    /// Whether the date can be shown without a request.
-    fn has_date(&self, state: &State) -> bool {
-        match self.listed_time() {
-            Some(_) => state.modified().is_some() || self.dates().are_ready(),
-            None => {
-                state.known.is_some()
-                    || state.shown().is_some()
-                    || state.date_asked.is_some_and(|at| at.elapsed() < DATE_ASKED_AGAIN)
-            }
-        }
-    }
-
-    /// See [`Node::is_ready`](super::node::Node::is_ready).
-    pub(in crate::vfs) fn is_ready(&self) -> bool {
-        self.look(|state| self.size_by(state).1 && self.has_date(state))
-    }
-
-    /// Whether the size is known, but the date only by a listing whose clock is unknown.
-    pub(in crate::vfs) fn lacks_clock(&self) -> bool {
-        let lacks_clock = |state: &State| self.size_by(state).1 && !self.has_date(state);
-        self.listed_time().is_some() && self.look(lacks_clock)
-    }
-
-    /// Notes that the origin was asked for the date.
-    pub(in crate::vfs) fn note_date_asked(&self) {
-        self.change(|state| state.date_asked = Some(Instant::now()));
-    }
-
-    /// Derives the clock of the directory's dates from the listed and the exact date, if both are known.
-    pub(in crate::vfs) fn teach_dates(&self) -> Learnt {
-        let modified = self.look(State::modified);
-        let dates = self.listed_time().zip(modified);
-        dates.map_or(Learnt::Nothing, |(listed, modified)| {
-            self.dates().learn(listed, modified)
-        })
-    }
-
-    /// Whether the date that was shown differs from the one to show now.
-    pub(in crate::vfs) fn has_another_date(&self) -> bool {
-        self.look(|state| state.shown_date.is_some_and(|shown| shown != self.date(state)))
     }
 
     /// What the catalog has to store so that the next mount shows this node as it is: the listing's text. Returns it
@@ -530,109 +290,4 @@ impl RemoteFile {
     pub(in crate::vfs) fn handle_closed(&self) {
         self.change(|state| state.handles = state.handles.saturating_sub(1));
     }
-
-    /// What the origin said within `ttl`, in a metadata answer or with the file's bytes.
-    pub(in crate::vfs) fn freshly_known(&self, ttl: Duration) -> Option<Known> {
-        let known = self.look(|state| state.known.clone());
-        known
-            .into_iter()
-            .chain(self.shown())
-            .find(|known| known.at.is_some_and(|at| at.elapsed() < ttl))
-    }
-
-    /// The version whose bytes were read under this node, if any were. The kernel may still cache them.
-    pub(in crate::vfs) fn shown(&self) -> Option<Known> {
-        let shown = self.look(|state| state.shown().cloned());
-        shown.map(
-            |Confirmed {
-                 version, modified, at, ..
-             }| Known {
-                version,
-                modified,
-                at: Some(at),
-            },
-        )
-    }
-
-    /// The open entry, if its version was confirmed within `ttl`, or is unknown because the first range is still in
-    /// flight.
-    pub(in crate::vfs) fn open_entry(&self, ttl: Duration) -> Option<Arc<CacheEntry>> {
-        let entry = self.live_entry()?;
-        (entry.settled().is_none() || self.freshly_known(ttl).is_some()).then_some(entry)
-    }
-
-    /// Notes the origin's answer.
-    pub(in crate::vfs) fn note(&self, known: Known) {
-        self.change(|state| state.known = Some(known));
-    }
-
-    /// The entry, while a handle or the cache keeps it open. Its version may be long unconfirmed.
-    pub(in crate::vfs) fn live_entry(&self) -> Option<Arc<CacheEntry>> {
-        self.state.lock().as_ref()?.entry.upgrade()
-    }
-
-    /// Notes that this entry was opened for the file.
-    pub(in crate::vfs) fn opened(&self, entry: &Arc<CacheEntry>) {
-        self.change(|state| {
-            state.entry = Arc::downgrade(entry);
-            if state.shown().is_none() {
-                state.shown = Some(Arc::clone(entry.confirmed()));
-            }
-        });
-    }
-
-    /// Whether the bytes that were read under this node turned out not to be the file's.
-    fn is_rejected(&self) -> bool {
-        self.look(|state| state.shown().is_some_and(|shown| shown.rejected.is_set()))
-    }
-
-    /// Notes the node that a later listing has in its place. The listing may differ although the version is the same.
-    pub(super) fn set_successor(&self, next: Weak<dyn Successor>) {
-        self.change(|state| _ = state.successor.get_or_insert(next));
-    }
-
-    /// Whether the origin has confirmed another version under the node that replaced this one.
-    fn is_succeeded(&self) -> bool {
-        let next = self.look(|state| state.successor.as_ref().and_then(Weak::upgrade));
-        let next = next.and_then(|next| next.shown_version());
-        self.shown()
-            .zip(next)
-            .is_some_and(|(shown, next)| shown.version != next)
-    }
-
-    /// Notes that it replaced another version that was shown under this name.
-    pub(super) fn set_is_successor(&self) {
-        self.set(SUCCESSOR);
-    }
-
-    /// Whether it replaced another version that was shown under this name.
-    pub(in crate::vfs) fn is_successor(&self) -> bool {
-        self.has(SUCCESSOR)
-    }
-
-    /// Whether this version can be shown here; if not, the file is marked as changed.
-    pub(in crate::vfs) fn admits(&self, version: &Version) -> bool {
-        let admits = self.look(|state| match (state.shown(), &state.stored, state.shown_size) {
-            (Some(shown), ..) => shown.version == *version,
-            (None, Some(stored), _) => stored == version,
-            (None, None, Some(size)) => size == version.size,
-            (None, None, None) => true,
-        });
-        if !admits {
-            self.set(CHANGED);
-        }
-        admits
-    }
-}
-
-/// Whether a listing's date can be this one. The listing may be in the server's local time, and lack the seconds.
-fn may_be_date(listed: ListedTime, modified: SystemTime) -> bool {
-    /// Offsets from UTC are multiples of it, in seconds.
-    const ZONES: i64 = 900;
-    /// The largest offset.
-    const FARTHEST: i64 = 14 * 3600;
-    let resolution = if listed.exact { 1 } else { 60 };
-    let apart = (seconds(listed.time).0 - seconds(modified).0).abs();
-    let beside = (apart % ZONES).min(ZONES - apart % ZONES);
-    beside <= resolution && apart <= FARTHEST + resolution
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http::Validator;
+use crate::http::Version;
 use crate::source::{Entry, Name, SingleFile};
 use crate::vfs::nodes::node::Node;
 
