@@ -32,6 +32,7 @@ mod documents;
 mod explain;
 mod filesystem;
 mod fleet;
+mod fleet_private;
 mod full_disk;
 mod harness;
 mod hashes;

@@ -1,13 +1,14 @@
 //! A tier: an nginx that several machines share as a cache, with the configuration that `fetchfs tier config` prints.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use crate::common::files::assert_same;
 use crate::common::servers::{Certificates, WebServer};
 use crate::common::tier::{Answer, Tier};
-use crate::common::{PATIENCE, fetchfs, run, temporary_directory};
+use crate::common::{PATIENCE, fetchfs, run, temporary_directory, wait_until};
 use crate::origin::{Content, Fault, Origin, Validators};
 
 const MIB: u64 = 1 << 20;
@@ -251,6 +252,154 @@ fn herd_costs_the_origin_one_request_per_slice() {
     assert_eq!(origin.log().since(mark).body_bytes("/pub/f"), 8 * MIB);
 }
 
+/// A node that passes credentials on, with more arguments.
+fn private_tier(origin: &Origin, more: &[&str]) -> Tier {
+    let more: Vec<&str> = ["--private"].iter().chain(more).copied().collect();
+    Tier::with(Ipv4Addr::LOCALHOST, &[&origin.url("")], &more)
+}
+
+/// The header with a hash of this digit.
+fn hash(digit: &str) -> String {
+    format!("X-Fetchfs-Credentials: {}", digit.repeat(64))
+}
+
+const LOGIN: &str = "Authorization: Basic YW5uOnMzY3JldA==";
+
+#[test]
+fn slices_of_credentials_are_for_their_hash_alone() {
+    let (origin, _, content) = origin_and_tier();
+    let (_, login) = LOGIN.split_once(": ").expect("a header");
+    origin.on_any().fault(Fault::Demand("Authorization", login.to_owned()));
+    let tier = private_tier(&origin, &[]);
+    let (one, other) = (hash("1"), hash("a"));
+    let first = ask_at(&tier, &origin, 0, &[LOGIN, &one]);
+    assert_same(&first.body, &content.read(0..1000), "the first request");
+    let known = tag(&first);
+    for status in ["MISS", "HIT"] {
+        let answer = ask_at(&tier, &origin, 2 * MIB, &[LOGIN, &one, &known]);
+        assert_eq!(answer.header("X-Cache-Status"), status, "{answer:?}");
+        assert_eq!(answer.header("X-Fetchfs-Private"), "1");
+        assert_same(&answer.body, &content.read(2 * MIB..2 * MIB + 1000), status);
+    }
+    // What has another hash, or none, gets what its own credentials give. Refusals are not kept.
+    for hash in [&[other.as_str()][..], &[]] {
+        for place in [0, 2 * MIB] {
+            for conditions in [&[known.as_str()][..], &[]] {
+                let answer = ask_at(&tier, &origin, place, &[hash, conditions].concat());
+                assert_eq!((answer.status, answer.header("X-Cache-Status")), (401, "MISS"));
+            }
+        }
+    }
+    assert_eq!(ask_at(&tier, &origin, 2 * MIB, &[LOGIN, &other, &known]).status, 206);
+    // The hash is as secret as the bytes.
+    let kept = ask_at(&tier, &origin, 2 * MIB, &[&one, &known]);
+    assert_eq!(kept.header("X-Cache-Status"), "HIT");
+    assert_eq!(ask_at(&tier, &origin, 4 * MIB, &[&one, &known]).status, 401);
+}
+
+#[test]
+fn node_refuses_credentials_that_it_does_not_pass_on() {
+    let (origin, plain, _) = origin_and_tier();
+    let (nothing_more, key) = (
+        private_tier(&origin, &[]),
+        private_tier(&origin, &["--private-header", "X-Key"]),
+    );
+    let (one, long) = (hash("1"), hash("12"));
+    let cases: [(&Tier, &[&str], u16); 9] = [
+        (&plain, &[&one], 421),
+        (&nothing_more, &[&one], 206),
+        (&nothing_more, &[&one, "X-Fetchfs-Headers: x-key"], 421),
+        (&nothing_more, &["X-Fetchfs-Credentials: |"], 421),
+        (&nothing_more, &[&long], 421),
+        (&key, &[&one], 206),
+        (&key, &[&one, "X-Fetchfs-Headers: x-key"], 206),
+        (&key, &[&one, "X-Fetchfs-Headers: other,x-key"], 421),
+        (&key, &["X-Fetchfs-Headers: x-key"], 421),
+    ];
+    for (number, (tier, headers, status)) in cases.into_iter().enumerate() {
+        let mark = origin.log().mark();
+        let answer = ask_at(tier, &origin, number as u64 * 1000, headers);
+        assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
+        assert!(status == 206 || origin.log().since(mark).0.is_empty(), "{headers:?}");
+    }
+}
+
+#[test]
+fn only_credentials_of_a_private_request_reach_the_origin() {
+    let (origin, _, _) = origin_and_tier();
+    let tier = private_tier(&origin, &["--private-header", "X-Key", "--private-header", "x-key"]);
+    let given = [LOGIN, "Cookie: session=s3cret", "X-Key: k3y"];
+    let more = [
+        "X-Forwarded-For: 10.0.0.1",
+        "X-HTTP-Method-Override: DELETE",
+        "Accept: text/html",
+    ];
+    let head = [hash("1"), "X-Fetchfs-Headers: x-key".to_owned()];
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    let known = tag(&ask_at(&tier, &origin, 0, &[&head[..], &given, &more].concat()));
+    ask_at(&tier, &origin, MIB, &[&head[..], &given, &more, &[&known]].concat());
+    let asked = origin.log().all();
+    assert_eq!(asked.0.len(), 2, "{asked:?}");
+    let may_be = [
+        "host",
+        "range",
+        "accept-encoding",
+        "user-agent",
+        "if-match",
+        "authorization",
+        "cookie",
+        "x-key",
+    ];
+    for request in &asked.0 {
+        for (name, value) in &request.headers {
+            assert!(may_be.contains(&name.to_ascii_lowercase().as_str()), "{name}: {value}");
+        }
+        for line in given {
+            let (name, value) = line.split_once(": ").expect("a header");
+            assert_eq!(request.header(name), Some(value), "{request:?}");
+        }
+        assert_eq!(request.header("Host"), Some(origin.address().to_string()).as_deref());
+    }
+}
+
+#[test]
+fn response_that_sets_a_cookie_for_credentials_is_not_kept() {
+    let (origin, _, _) = origin_and_tier();
+    let tier = private_tier(&origin, &[]);
+    origin.on("/pub/f").fault(Fault::Header("Set-Cookie", "session=s3cret"));
+    for _ in 0..2 {
+        let answer = ask_at(&tier, &origin, 0, &[LOGIN, &hash("1")]);
+        let head = (
+            answer.status,
+            answer.header("X-Cache-Status"),
+            answer.header("Set-Cookie"),
+        );
+        assert_eq!(head, (206, "MISS", ""));
+    }
+    assert_eq!(origin.log().all().0.len(), 2);
+}
+
+#[test]
+fn revoked_credentials_are_of_no_use_after_a_time() {
+    let (origin, _, content) = origin_and_tier();
+    let mut tier = private_tier(&origin, &[]);
+    tier.restart_with("206 1h;", "206 1s;");
+    let one = hash("1");
+    let known = tag(&ask_at(&tier, &origin, 0, &[LOGIN, &one]));
+    ask_at(&tier, &origin, MIB, &[LOGIN, &one, &known]);
+    wait_until("the slice is confirmed", || {
+        let answer = ask_at(&tier, &origin, MIB, &[LOGIN, &one, &known]);
+        assert_same(&answer.body, &content.read(MIB..MIB + 1000), "a slice");
+        answer.header("X-Cache-Status") == "REVALIDATED"
+    });
+    let sent = origin.log().all().body_bytes("/pub/f");
+    assert_eq!(sent, 2 * MIB, "a confirmation has no body");
+    origin.on_any().fault(Fault::Status(403));
+    wait_until("the slice is refused", || {
+        ask_at(&tier, &origin, MIB, &[LOGIN, &one, &known]).status == 403
+    });
+}
+
 #[test]
 fn tls_servers_are_verified() {
     let (folder, certificates) = (temporary_directory(), Certificates::new());
@@ -302,13 +451,16 @@ fn tier_without_allowed_servers_is_refused() {
         run(command.args(more))
     };
     assert_eq!(config(&["--allow", "https://a.example"]).code, 0);
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 9] = [
         &[],
         &["--allow"],
         &["--allow", "*"],
         &["--allow", "https://a.example/pub"],
         &["--allow", "https://a.example", "--access-log", "/a\";}"],
         &["--allow", "https://a.example", "--ca-file", "relative"],
+        &["--allow", "https://a.example", "--private-header", "X-Key"],
+        &["--allow", "https://a.example", "--private", "--private-header", "Host"],
+        &["--allow", "https://a.example", "--certificate", "/c.pem"],
     ];
     for more in wrong {
         let ran = config(more);

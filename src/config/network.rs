@@ -80,9 +80,18 @@ pub(super) struct NetworkArgs {
     /// URLs of nginx nodes with the configuration of `fetchfs tier config`: `|` between those that share the load, `;` before
     /// those that are asked if the others fail, and DIRECT, the source's server, at the end, which goes without saying. Names
     /// and dates are always asked of the server. Sources with a login, header, cookie or client certificate are read from
-    /// their server only.
+    /// their server only; see --tier-private.
     #[arg(long, value_name = "NODES", value_parser = tier::parse, help_heading = "Network")]
     pub(super) tier: Option<TierConfig>,
+
+    /// Let the nodes of --tier pass on logins, tokens, headers and cookies
+    ///
+    /// For sources that need them. The nodes have the configuration of `fetchfs tier config --private`. They get the
+    /// credentials of a source in each request, and keep its bytes apart for each set of credentials. Between this machine
+    /// and a node that is named as http://, all of it can be read on the network. Sources with a client certificate, with
+    /// Digest authentication, with S3 keys or with cookies that their server sets are read from their server.
+    #[arg(long, requires = "tier", help_heading = "Network")]
+    pub(super) tier_private: bool,
 
     /// Countries whose mirrors in a Metalink are preferred: de, or de,fr
     ///

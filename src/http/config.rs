@@ -28,6 +28,9 @@ impl fmt::Debug for MirrorConfig {
 pub struct TierConfig {
     /// Groups in the order in which they are asked; the nodes of a group share the load. Empty if there is no tier.
     pub groups: Vec<Vec<Url>>,
+    /// Whether nodes get the credentials of sources, to pass them on. Otherwise sources with credentials are read
+    /// directly.
+    pub is_private: bool,
 }
 
 /// The configuration for one source of a library.

@@ -92,6 +92,7 @@ impl Client {
     /// If a file that the configuration names can't be used, or the system's root certificates can't be read.
     pub fn new(config: HttpConfig) -> Result<Client, SetupError> {
         let connections = config.max_connections;
+        super::shared_tier::warn(&config);
         Ok(Client {
             shared: Arc::new(ClientState {
                 mirrors: Mirrors::new(mirrors(&config)),

@@ -104,3 +104,29 @@ pub struct TierRange {
     /// The requested bytes, or the first of them.
     pub body: Body,
 }
+
+/// Headers that a node passes on whenever it passes credentials on.
+pub(crate) const PASSED_ALWAYS: [&str; 2] = ["authorization", "cookie"];
+
+/// Returns true if a header of this name (in lower case) can be a credential that a node passes on: nginx reads its value
+/// as a variable, and neither the node nor the request sets it for another reason.
+pub(crate) fn is_passable(name: &str) -> bool {
+    const SET: [&str; 10] = [
+        "host",
+        "range",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "accept-encoding",
+        "user-agent",
+    ];
+    const SET_WITH: [&str; 5] = ["if-", "content-", "proxy-", "transfer-", "x-fetchfs-"];
+    let is_variable = name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let is_set = SET.contains(&name) || SET_WITH.iter().any(|prefix| name.starts_with(prefix));
+    !name.is_empty() && is_variable && !is_set
+}

@@ -156,8 +156,12 @@ events! {
     MIRROR_UNUSABLE = "mirror_unusable";
     /// A node of a shared cache is not asked for a moment.
     TIER_RESTS = "tier_rests";
-    /// A node of a shared cache is left out, or does not allow a server.
+    /// A node of a shared cache is left out, does not allow a server or does not pass its credentials on.
     TIER_LEFT_OUT = "tier_left_out";
+    /// `--tier-private`: credentials go to a node of a shared cache without TLS.
+    TIER_PLAINTEXT = "tier_plaintext";
+    /// `--tier-private`: some sources are read from their servers all the same.
+    TIER_BYPASSED = "tier_bypassed";
     /// A checksum file says another hash of a file that is served.
     CHECKSUM_DIFFERS = "checksum_differs";
     /// Bytes contradict a published hash, and are dropped.

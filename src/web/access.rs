@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 use url::form_urlencoded;
 
 use super::config::{HostName, WebConfig};
+use crate::util::hex::hex;
 
 /// The parameter that has the token.
 const PARAMETER: &str = "token";
@@ -154,8 +155,7 @@ fn digest(text: &str) -> [u8; 32] {
 
 /// From which the token can't be found.
 fn cookie_value(token: &str) -> String {
-    let digest = digest(&format!("fetchfs cookie {token}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest(&format!("fetchfs cookie {token}")))
 }
 
 #[cfg(test)]

@@ -93,6 +93,17 @@ impl Tier {
         self.master = Some(master);
     }
 
+    /// Replaces text of its configuration and starts it again.
+    #[track_caller]
+    pub fn restart_with(&mut self, text: &str, other: &str) {
+        self.kill();
+        let path = self.home.path().join("config");
+        let config = fs::read_to_string(&path).expect("to read");
+        assert!(config.contains(text), "{config}");
+        fs::write(path, config.replace(text, other)).expect("to write");
+        self.start();
+    }
+
     /// What nginx printed since its start.
     pub fn output(&self) -> String {
         fs::read_to_string(self.home.path().join("output")).unwrap_or_default()
@@ -101,6 +112,11 @@ impl Tier {
     /// Its URL, as for `--tier`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Its URL, if it has a certificate for `localhost`.
+    pub fn tls_url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
     }
 
     /// The path of a URL in a tier.

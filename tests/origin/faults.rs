@@ -35,6 +35,8 @@ pub enum Fault {
     Status(u16),
     /// Answer 401 to requests that lack this header: its name, and its value.
     Demand(&'static str, String),
+    /// Send this content of the same size, under the same version, to requests with this header: its name, and its value.
+    ContentFor(&'static str, &'static str, Content),
     /// Answer 503 with a Retry-After in seconds.
     RetryAfter(u64),
     /// Answer 503 with a Retry-After as a date, this many seconds from now.
@@ -137,6 +139,12 @@ impl Fault {
             Fault::Status(status) => answer.replace(Answer::text(*status, "as told")),
             Fault::Demand(name, value) if request.header(name) == Some(value) => {}
             Fault::Demand(..) => answer.replace(Answer::text(401, "Unauthorized")),
+            Fault::ContentFor(name, value, content) => {
+                if request.header(name) == Some(value) && answer.source.is_some() {
+                    answer.source = Some(content.clone());
+                    answer.body.iter_mut().for_each(|piece| piece.content = content.clone());
+                }
+            }
             Fault::RetryAfter(seconds) => {
                 answer.replace(Answer::text(503, "Unavailable").with("Retry-After", seconds.to_string()));
             }

@@ -1,6 +1,7 @@
 //! `fetchfs tier config`: prints the configuration of an nginx that several machines share as a cache.
 
 mod nginx;
+mod private;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use crate::cli::support::output;
 use crate::config::parse_size;
 use nginx::{AllowedOrigin, TierConfig, quotable_path};
+use private::PassedHeader;
 
 /// The arguments of `fetchfs tier`.
 #[derive(Args)]
@@ -24,7 +26,8 @@ enum Action {
     ///
     /// nginx then answers requests such as http://ADDR:PORT/https/example.org/pub/file with the bytes of
     /// https://example.org/pub/file, and fetches each MiB of a version once. It asks no servers but the allowed ones,
-    /// and sends them nothing of a client's request but path, range and version: no logins and no cookies.
+    /// and sends them nothing of a client's request but path, range and version: no logins and no cookies, unless
+    /// --private is given.
     #[command(after_help = "\
 Example:
   fetchfs tier config --listen 10.0.0.5:8080 --cache-dir /var/cache/fetchfs-tier \\
@@ -60,6 +63,24 @@ Example:
         /// Default: requests are not logged.
         #[arg(long, value_name = "FILE", value_parser = quotable_path)]
         access_log: Option<PathBuf>,
+
+        /// Pass on the logins, tokens and cookies of machines that mount with --tier-private
+        ///
+        /// What is fetched with credentials is kept apart by a hash of them. Everyone who has this hash can read it.
+        #[arg(long)]
+        private: bool,
+
+        /// A further header that is passed on, by its name, as X-Api-Key; may be repeated
+        #[arg(long, value_name = "NAME", requires = "private", value_parser = PassedHeader::parse)]
+        private_header: Vec<PassedHeader>,
+
+        /// File with the certificate that nginx shows to the machines, so that they name it as https://
+        #[arg(long, value_name = "FILE", requires = "certificate_key", value_parser = quotable_path)]
+        certificate: Option<PathBuf>,
+
+        /// File with the key of the certificate
+        #[arg(long, value_name = "FILE", requires = "certificate", value_parser = quotable_path)]
+        certificate_key: Option<PathBuf>,
     },
 }
 
@@ -77,15 +98,16 @@ pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
                 mut allow,
                 ca_file,
                 access_log,
+                private,
+                mut private_header,
+                certificate,
+                certificate_key,
             },
     } = TierArgs::from_arg_matches(matches)?;
-    let mut known = Vec::new();
     // nginx refuses a map with the same line twice.
-    allow.retain(|origin| {
-        let is_new = !known.contains(origin);
-        known.push(origin.clone());
-        is_new
-    });
+    once_each(&mut allow);
+    // An origin would get the header twice.
+    once_each(&mut private_header);
     let config = TierConfig {
         listen,
         cache_dir,
@@ -93,8 +115,20 @@ pub(in crate::cli) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         allow,
         ca_file,
         access_log,
+        certificate: certificate.zip(certificate_key),
+        private: private.then_some(private_header),
     };
     output::write(config.text())
+}
+
+/// Drops what was given before.
+fn once_each<T: Clone + PartialEq>(given: &mut Vec<T>) {
+    let mut known = Vec::new();
+    given.retain(|one| {
+        let is_new = !known.contains(one);
+        known.push(one.clone());
+        is_new
+    });
 }
 
 /// The smallest cache of a tier. Below it, slices would be deleted while they are sent.

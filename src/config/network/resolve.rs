@@ -15,7 +15,7 @@ use crate::config::paths::{absolute, home};
 use crate::config::source;
 use crate::http::{
     AccessConfig, CookieConfig, HttpConfig, Login, MirrorConfig, Netrc, Origin, Protocol, ProxyChoice, Secret,
-    TlsConfig, TokenSource,
+    TierConfig, TlsConfig, TokenSource,
 };
 use crate::source::SourceSpec;
 
@@ -54,7 +54,10 @@ impl NetworkArgs {
                 keeps: !self.no_cookies,
             },
             mirrors,
-            tier: self.tier.unwrap_or_default(),
+            tier: TierConfig {
+                is_private: self.tier_private,
+                ..self.tier.unwrap_or_default()
+            },
             tls: TlsConfig {
                 ca_cert: self.ca_cert.map(absolute).transpose()?,
                 client_cert: self.client_cert.map(absolute).transpose()?,

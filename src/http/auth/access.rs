@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use reqwest::{
@@ -195,44 +196,72 @@ impl Access {
         url: &Url,
         request: RequestBuilder,
     ) -> Result<(RequestBuilder, SentCredentials), HttpErrorKind> {
+        let (headers, sent) = self.headers(method, url).await?;
+        Ok((request.headers(headers), sent))
+    }
+
+    /// The headers with which another machine may ask this URL's origin in place of this one: a token, a login as Basic,
+    /// and the headers that the user gave. `None` if [`Self::can_be_passed_on`] is false.
+    ///
+    /// # Errors
+    /// `NoCredentials` if a token is configured but unavailable.
+    pub(crate) async fn passed_on(&self, url: &Url) -> Result<Option<HeaderMap>, HttpErrorKind> {
+        if !self.can_be_passed_on(url) {
+            return Ok(None);
+        }
+        let (headers, sent) = self.headers(&Method::GET, url).await?;
+        let is_of_one_request = matches!(sent, SentCredentials::Digest { .. } | SentCredentials::Unasked);
+        Ok((!is_of_one_request).then_some(headers))
+    }
+
+    /// Returns true if another machine can use what is sent to this URL's origin. Digest authentication is for one
+    /// request each, and a login that the origin has not asked for is for nobody yet.
+    pub(crate) fn can_be_passed_on(&self, url: &Url) -> bool {
+        let Some(home) = self.home(url) else { return true };
+        let is_by_header =
+            home.is_source && (self.token.is_some() || self.config.headers.contains_key(header::AUTHORIZATION));
+        is_by_header || home.login.is_none() || matches!(*home.scheme.lock(), Scheme::Basic)
+    }
+
+    /// The headers of a request for this URL, and which credentials are in them.
+    async fn headers(&self, method: &Method, url: &Url) -> Result<(HeaderMap, SentCredentials), HttpErrorKind> {
         let Some(home) = self.home(url) else {
-            return Ok((request, SentCredentials::Nothing));
+            return Ok((HeaderMap::new(), SentCredentials::Nothing));
         };
-        let request = match home.is_source {
-            true => request.headers(self.config.headers.clone()),
-            false => request,
+        let mut headers = match home.is_source {
+            true => self.config.headers.clone(),
+            false => HeaderMap::new(),
         };
-        if home.is_source && self.config.headers.contains_key(header::AUTHORIZATION) {
-            return Ok((request, SentCredentials::Nothing));
+        if headers.contains_key(header::AUTHORIZATION) {
+            return Ok((headers, SentCredentials::Nothing));
         }
         if let Some(token) = self.token.as_ref().filter(|_| home.is_source) {
             let (token, generation) = token.current().await?;
-            return Ok((
-                request.bearer_auth(token.expose()),
-                SentCredentials::Token { generation },
-            ));
+            headers.insert(header::AUTHORIZATION, secret(&format!("Bearer {}", token.expose()))?);
+            return Ok((headers, SentCredentials::Token { generation }));
         }
         let Some(login) = &home.login else {
-            return Ok((request, SentCredentials::Nothing));
+            return Ok((headers, SentCredentials::Nothing));
         };
         match &mut *home.scheme.lock() {
-            Scheme::Unasked => return Ok((request, SentCredentials::Unasked)),
+            Scheme::Unasked => return Ok((headers, SentCredentials::Unasked)),
             Scheme::Basic => {}
             Scheme::Digest(digest) => {
                 let nonce = digest.nonce().to_owned();
                 // The challenge's values were restricted to valid header characters when parsed; the user name is
                 // checked here.
-                if let Ok(mut value) = HeaderValue::from_bytes(digest.answer(login, method, url).as_bytes()) {
-                    value.set_sensitive(true);
-                    return Ok((
-                        request.header(header::AUTHORIZATION, value),
-                        SentCredentials::Digest { nonce },
-                    ));
+                if let Ok(value) = secret(&digest.answer(login, method, url)) {
+                    headers.insert(header::AUTHORIZATION, value);
+                    return Ok((headers, SentCredentials::Digest { nonce }));
                 }
             }
         }
-        let request = request.basic_auth(&login.user, Some(login.password.expose()));
-        Ok((request, SentCredentials::Basic))
+        let pair = format!("{}:{}", login.user, login.password.expose());
+        headers.insert(
+            header::AUTHORIZATION,
+            secret(&format!("Basic {}", BASE64_STANDARD.encode(pair)))?,
+        );
+        Ok((headers, SentCredentials::Basic))
     }
 
     /// After a 401: returns true if there are other credentials than the refused ones, so that another attempt may
@@ -333,6 +362,15 @@ impl HomeOrigin {
         }
         is_news
     }
+}
+
+/// A header value that `Debug` does not show.
+fn secret(text: &str) -> Result<HeaderValue, HttpErrorKind> {
+    let mut value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| {
+        HttpErrorKind::NoCredentials("they have characters that are not allowed in a header".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn decode(text: &str) -> String {

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::challenge::Challenge;
 use super::login::Login;
+use crate::util::hex::hex;
 
 /// A challenge in use, and how many requests have answered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,10 +148,6 @@ impl Digest {
 /// Escapes text for a quoted string (RFC 9110 §5.6.4).
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

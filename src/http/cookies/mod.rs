@@ -106,6 +106,21 @@ impl CookieJar {
 
     /// The Cookie header of a request to `url`; `None` without a matching cookie. Secret.
     pub(crate) fn header(&self, url: &Url, now: SystemTime) -> Option<String> {
+        self.header_of(url, now, |_| true)
+    }
+
+    /// The Cookie header of a request to `url` with the cookies of the user's file only. Secret.
+    pub(crate) fn header_of_the_file(&self, url: &Url, now: SystemTime) -> Option<String> {
+        self.header_of(url, now, |stored| !stored.is_received)
+    }
+
+    /// Returns true if requests to `url` carry a cookie that a server has set.
+    pub(crate) fn has_received(&self, url: &Url, now: SystemTime) -> bool {
+        self.header_of(url, now, |stored| stored.is_received).is_some()
+    }
+
+    /// The Cookie header with those that are `wanted` of the matching cookies.
+    fn header_of(&self, url: &Url, now: SystemTime, wanted: impl Fn(&Stored) -> bool) -> Option<String> {
         let now = seconds(now);
         let state = &mut *self.state.lock();
         if state.by_domain.is_empty() {
@@ -115,7 +130,7 @@ impl CookieJar {
         let cookies = domains(url).filter_map(|domain| state.by_domain.get(domain));
         let mut matching: Vec<&Stored> = cookies
             .flatten()
-            .filter(|stored| stored.cookie.is_for(url, now))
+            .filter(|stored| stored.cookie.is_for(url, now) && wanted(stored))
             .collect();
         // Longer paths first, and of equal ones those that were set first (RFC 6265 §5.4).
         matching.sort_by_key(|stored| (Reverse(stored.cookie.path.len()), stored.created));

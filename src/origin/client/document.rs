@@ -280,6 +280,7 @@ impl Client {
             method: request.method,
             headers,
             body: request.body,
+            is_bare: false,
         };
         let answer = self.transport().send(sent, url).await?;
         let is_unchanged = is_conditional && answer.head.status == NOT_MODIFIED;

@@ -62,6 +62,9 @@ pub(crate) struct HttpRequest {
     pub headers: HeaderMap,
     /// The body; empty for none.
     pub body: Bytes,
+    /// The request carries these headers alone, and nothing that is known of its URL's origin: for a node of a tier,
+    /// which may be on the host of a source or of a netrc entry.
+    pub is_bare: bool,
 }
 
 impl HttpRequest {
@@ -73,6 +76,7 @@ impl HttpRequest {
             method: Method::GET,
             headers: HeaderMap::from_iter([identity]),
             body: Bytes::new(),
+            is_bare: false,
         }
     }
 
@@ -327,8 +331,12 @@ impl Transport {
             let sent = self.signers.sent(method, url).await?;
             let request = wire.client.request(method.clone(), sent);
             let dial = wire.begin();
-            let (mut request, shown) = site.access.authorize(method, url, request).await?;
-            if let Some(cookies) = site.cookies.header(url, SystemTime::now()) {
+            let (mut request, shown) = match asked.is_bare {
+                true => (request, SentCredentials::Nothing),
+                false => site.access.authorize(method, url, request).await?,
+            };
+            let cookies = (!asked.is_bare).then(|| site.cookies.header(url, SystemTime::now()));
+            if let Some(cookies) = cookies.flatten() {
                 // One header for all of them (RFC 6265 §5.4).
                 let cookies = match site.access.header_at(url, &header::COOKIE) {
                     Some(given) => [given.as_bytes(), b"; ", cookies.as_bytes()].concat(),
@@ -343,7 +351,9 @@ impl Transport {
             match exchange {
                 Exchange::Answered(response) => {
                     // Also of a redirect and of a refusal: a login host sends the reader back with a cookie.
-                    site.cookies.receive(url, response.headers(), SystemTime::now());
+                    if !asked.is_bare {
+                        site.cookies.receive(url, response.headers(), SystemTime::now());
+                    }
                     let may_keep = has_body || !limit.has_body_after_head();
                     return Ok((Response::new(response, lease, begun, has_body, may_keep), shown));
                 }

@@ -10,11 +10,13 @@
 //! - **Failures.** A node that refuses connections is paused like any server ([`Health`](super::Health)). One that is
 //!   silent is raced by the origin after [`Node::patience`], and rests then. One that answers as no tier does is left out
 //!   for minutes. None of this is attributed to the file or its origin.
-//! - **Privacy.** A file whose requests carry a login, a header, a cookie or a client certificate is not asked for here.
+//! - **Privacy.** A file whose requests carry a login, a header, a cookie or a client certificate is not asked for here,
+//!   unless the user wants nodes to pass these on ([`private`]).
 
 mod finding;
 mod latency;
 mod node;
+mod private;
 
 use std::{
     collections::HashMap,
@@ -25,11 +27,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reqwest::header::{HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE};
 use tokio::time::Instant;
 use url::Url;
 
-use self::{finding::Finding, node::Node};
+use self::{finding::Finding, node::Node, private::CredentialHashes};
 use super::{
     Client, Content,
     limits::request_class::RequestClass,
@@ -38,10 +40,14 @@ use super::{
     tier::{ChunkTier, Expected, SLICE, TierAnswer, TierRange},
 };
 use crate::{
-    http::{HttpError, HttpErrorKind, TierConfig, Validator, Version, redact, tag::untagged},
+    http::{
+        HttpError, HttpErrorKind, TierConfig, Validator, Version, redact, response::validation::Verdict, tag::untagged,
+    },
     stats::{TierNodeTotals, TierTotals},
     util::events,
 };
+
+pub(super) use private::warn;
 
 /// Bytes of a file that have the same order of nodes. Large enough that a reader in sequence stays with one node for a
 /// while, and small enough that a single large file is shared by all.
@@ -65,6 +71,9 @@ pub(super) struct TierNodes {
     groups: Vec<Vec<Arc<Node>>>,
     /// What nodes lack, and until when they are not asked for it. **No other lock is taken under it.**
     lacking: Mutex<HashMap<Lacking, Instant>>,
+    /// Whether nodes get the credentials of sources.
+    is_private: bool,
+    hashes: CredentialHashes,
 }
 
 /// What a node lacks.
@@ -84,6 +93,8 @@ impl TierNodes {
         TierNodes {
             groups: config.groups.iter().map(group).collect(),
             lacking: Mutex::default(),
+            is_private: config.is_private,
+            hashes: CredentialHashes::default(),
         }
     }
 
@@ -165,7 +176,10 @@ impl SharedTier {
     ) -> Result<TierRange, HttpError> {
         let version = expected.version();
         let want = cut(want, version);
+        let credentials = self.credentials(node, there, version).await?;
         let mut request = HttpRequest::range(&want);
+        request.is_bare = true;
+        request.headers.extend(credentials.clone().unwrap_or_default());
         if let Some((name, value)) = version.and_then(condition) {
             request.headers.insert(name, value);
         }
@@ -182,7 +196,15 @@ impl SharedTier {
             }
         })?;
         let status = answer.response.headers().get("x-cache-status").cloned();
-        let verdict = match judge_expected(&answer.head, want.clone(), expected) {
+        let is_private = credentials.map(|_| answer.response.headers().contains_key(private::MARK));
+        let judged = match is_private {
+            // It may be what its server gives to anyone.
+            Some(false) => Err(Verdict::Failed(HttpErrorKind::BadAnswer(
+                Finding::NotPrivate.text().to_owned(),
+            ))),
+            _ => judge_expected(&answer.head, want.clone(), expected),
+        };
+        let verdict = match judged {
             Ok((version, range)) => {
                 node.answered(asked, true);
                 node.counters
@@ -201,7 +223,7 @@ impl SharedTier {
         };
         node.answered(asked, false);
         node.counters.failed();
-        let finding = Finding::of(answer.head.status, status.is_some());
+        let finding = Finding::of(answer.head.status, status.is_some(), is_private);
         // Of a file with hashes of its pieces, a request may begin before the bytes that are wanted.
         let slice = (!matches!(expected, Expected::Hashed(_))).then_some(want.start / SLICE);
         self.note(node, there, slice, version, finding);
@@ -213,6 +235,28 @@ impl SharedTier {
         Err(answer.failed(kind).await)
     }
 
+    /// The headers with the credentials for the file at this address, if requests for it carry any.
+    async fn credentials(
+        &self,
+        node: &Node,
+        there: &Url,
+        version: Option<&Version>,
+    ) -> Result<Option<HeaderMap>, HttpError> {
+        let file = node
+            .file(there)
+            .filter(|file| self.nodes().is_private && self.0.sends_secrets_to(file));
+        let Some(file) = file else { return Ok(None) };
+        if let Some(headers) = self.0.passed_on(&file).await {
+            return Ok(Some(headers));
+        }
+        // The direct request says why.
+        self.note(node, there, None, version, Finding::Refused);
+        Err(HttpError {
+            kind: HttpErrorKind::BadAnswer("there are no credentials that a node could pass on".to_owned()),
+            url: redact(there),
+        })
+    }
+
     /// Notes what a response that does not count says of the node.
     fn note(&self, node: &Node, there: &Url, slice: Option<u64>, version: Option<&Version>, finding: Finding) {
         let why = finding.text();
@@ -222,7 +266,7 @@ impl SharedTier {
             slice: None,
         };
         match finding {
-            Finding::NotAllowed => {
+            Finding::NotAllowed | Finding::NotPrivate => {
                 (lacking.address, lacking.validator) = (server_in(there), None);
                 if !self.nodes().lacks(&lacking) {
                     log::warn!(event = events::TIER_LEFT_OUT; "{}: {why}", redact(&lacking.address));
@@ -233,9 +277,12 @@ impl SharedTier {
             Finding::Wrong if node.was_wrong() => {
                 log::warn!(event = events::TIER_LEFT_OUT; "{}: {why}; it is left out for 5 minutes", node.name());
             }
-            Finding::OfTheOrigin | Finding::Fails | Finding::Wrong => {}
+            Finding::OfTheOrigin | Finding::Refused | Finding::Fails | Finding::Wrong => {}
         }
-        let is_of_all = matches!(finding, Finding::OriginUnreachable | Finding::OfTheOrigin);
+        let is_of_all = matches!(
+            finding,
+            Finding::OriginUnreachable | Finding::OfTheOrigin | Finding::Refused
+        );
         let others = self
             .nodes()
             .all()
@@ -264,7 +311,11 @@ impl ChunkTier for SharedTier {
     fn candidates(&self, content: &Content, bytes: &Range<u64>, version: Option<&Version>) -> Vec<Url> {
         let file = untagged(content.url());
         let is_nameable = version.is_none_or(|version| content.is_hashed() || condition(version).is_some());
-        if !matches!(file.scheme(), "http" | "https") || !is_nameable || self.0.sends_secrets_to(&file) {
+        if !matches!(file.scheme(), "http" | "https") || !is_nameable {
+            return Vec::new();
+        }
+        let can_pass_on = || self.nodes().is_private && self.0.can_pass_on(&file);
+        if self.0.sends_secrets_to(&file) && !can_pass_on() {
             return Vec::new();
         }
         let validator = version.map(|version| &version.validator);

@@ -62,6 +62,13 @@ impl Node {
         Url::parse(&format!("{}/{scheme}/{host}{port}{rest}", self.base)).ok()
     }
 
+    /// The file that it has at this address, by its own URL.
+    pub(super) fn file(&self, address: &Url) -> Option<Url> {
+        let rest = address.as_str().strip_prefix(self.base.as_str())?;
+        let (scheme, rest) = rest.strip_prefix('/')?.split_once('/')?;
+        Url::parse(&format!("{scheme}://{rest}")).ok()
+    }
+
     /// Returns true if this is the address of a file in it.
     pub(super) fn has(&self, address: &Url) -> bool {
         let rest = address.as_str().strip_prefix(self.base.as_str());
@@ -167,6 +174,7 @@ mod tests {
             let there = node.address(&url(file)).unwrap();
             assert_eq!(there.as_str(), address);
             assert!(node.has(&there));
+            assert_eq!(node.address(&node.file(&there).unwrap()), Some(there));
         }
         assert!(!node.has(&url("http://tier:8081/https/h/x")));
     }

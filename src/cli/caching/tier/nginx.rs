@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use url::{Host, Url};
 
+use super::private::{self, PassedHeader};
 use crate::origin::tier::SLICE;
 
 const TEMPLATE: &str = include_str!("nginx.conf");
@@ -39,6 +40,10 @@ pub(super) struct TierConfig {
     /// The certificates that servers are verified with.
     pub(super) ca_file: Option<PathBuf>,
     pub(super) access_log: Option<PathBuf>,
+    /// The certificate that clients see, and its key. `None`: without TLS.
+    pub(super) certificate: Option<(PathBuf, PathBuf)>,
+    /// The headers that are passed on beside Authorization and Cookie. `None`: no credentials are.
+    pub(super) private: Option<Vec<PassedHeader>>,
 }
 
 /// An origin that the tier may ask.
@@ -157,9 +162,10 @@ impl TierConfig {
             Some(path) => format!("\"{}\" fetchfs buffer=64k flush=5s", path.display()),
             None => "off".to_owned(),
         };
+        let parts = private::values(self.private.as_deref(), TEMPLATE);
         let values = [
             ("@VERSION@", concat!("fetchfs/", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("@LISTEN@", self.listen.to_string()),
+            ("@LISTEN@", self.listening()),
             // A quarter more than the slices need: those that are just replaced have a key too.
             ("@KEYS@", (slices * 5 / 4 / KEYS_IN_A_MEGABYTE).max(10).to_string()),
             ("@SIZE@", megabytes(self.cache_size).to_string()),
@@ -173,7 +179,24 @@ impl TierConfig {
             ("@DIR@", dir.to_owned()),
         ];
         let fill = |text: String, (name, value): &(&str, String)| text.replace(name, value);
-        values.iter().fold(TEMPLATE.to_owned(), fill)
+        parts.iter().chain(&values).fold(TEMPLATE.to_owned(), fill)
+    }
+
+    /// The value of `listen`, and with TLS the lines after it.
+    fn listening(&self) -> String {
+        let Some((certificate, key)) = &self.certificate else {
+            return self.listen.to_string();
+        };
+        format!(
+            "{} ssl;
+        ssl_certificate \"{}\";
+        ssl_certificate_key \"{}\";
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_cache shared:fetchfs_tls:4m",
+            self.listen,
+            certificate.display(),
+            key.display()
+        )
     }
 
     /// The user's choice, else the first of the usual places that this machine has.
@@ -199,6 +222,8 @@ mod tests {
                 .collect(),
             ca_file: Some(PathBuf::from("/etc/ca.pem")),
             access_log: None,
+            certificate: None,
+            private: None,
         }
     }
 
@@ -218,6 +243,32 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn credentials_are_passed_on_only_if_wanted() {
+        let mut config = config(&["https://a.example"]);
+        let text = config.text();
+        assert!(
+            !text.contains("$http_authorization") && text.contains("return 421;"),
+            "{text}"
+        );
+        let names = ["X-Api-Key", "Private-Token"];
+        config.private = Some(names.map(|name| PassedHeader::parse(name).unwrap()).to_vec());
+        config.certificate = Some(("/etc/node.pem".into(), "/etc/node.key".into()));
+        let text = config.text();
+        assert!(!text.contains('@'), "{text}");
+        for line in [
+            r#""~^[0-9a-f]{64}\|((x-api-key|private-token)(,(x-api-key|private-token))*)?\|1$" /private;"#,
+            "proxy_set_header x-api-key $http_x_api_key;",
+            r#"proxy_cache_key "private|$http_x_fetchfs_credentials|$fetchfs_origin$fetchfs_target|$slice_range|$http_if_match|$http_if_unmodified_since";"#,
+            "listen [::]:8080 ssl;",
+            r#"ssl_certificate_key "/etc/node.key";"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        let set_twice = text.matches("proxy_set_header If-Match $http_if_match;").count();
+        assert_eq!(set_twice, 2);
     }
 
     #[test]
