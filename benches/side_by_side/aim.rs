@@ -12,6 +12,8 @@ pub enum Aim {
     AtLeast(Measure, f64),
     /// No less than this part of the limit.
     OfLimit(Measure, f64),
+    /// No more than this multiple of the limit.
+    WithinLimit(Measure, f64),
     /// No less than this multiple of what another tool has.
     OfTool(Measure, f64, Tool),
     /// In no more than this part of another tool's time: 10 times as fast is 10.
@@ -34,6 +36,7 @@ impl Aim {
             Aim::AtMost(measure, value) => format!("≤ {}", plain(measure, value)),
             Aim::AtLeast(measure, value) => format!("≥ {}", plain(measure, value)),
             Aim::OfLimit(_, part) => format!("≥ {part} × limit"),
+            Aim::WithinLimit(_, times) => format!("≤ {times} × limit"),
             Aim::OfTool(_, part, tool) => format!("≥ {part} × {}", tool.title()),
             Aim::Faster(times, tool) => format!("≥ {times} × as fast as {}", tool.title()),
         }
@@ -46,6 +49,7 @@ impl Aim {
             Aim::AtMost(measure, value) => own(measure)? <= value,
             Aim::AtLeast(measure, value) => own(measure)? >= value,
             Aim::OfLimit(measure, part) => own(measure)? >= part * results.limit?,
+            Aim::WithinLimit(measure, times) => own(measure)? <= times * results.limit?,
             Aim::OfTool(measure, part, tool) => own(measure)? >= part * (results.tool)(tool, measure)?,
             Aim::Faster(times, tool) => own(Measure::Duration)? * times <= (results.tool)(tool, Measure::Duration)?,
         })

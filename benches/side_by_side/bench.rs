@@ -1,5 +1,6 @@
 //! What all lines share: the origin, its files, the tools; and a run of one tool from its mount to its end.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use super::corpus::Corpus;
 use super::mounted::Mounted;
-use super::origin::{Origin, Way};
+use super::origin::{Address, Mark, Origin, Way};
 use super::sample::Sample;
 use super::tool::{Programs, Tool};
 
@@ -116,11 +117,19 @@ impl Bench {
     /// # Errors
     /// When it can't be made.
     pub fn home(&self) -> Result<CacheDir> {
-        let folder = tempfile::Builder::new().prefix(RUN).tempdir_in(&self.work)?;
+        let folder = self.folder()?;
         let descriptor = File::open(folder.path())?;
         // SAFETY: the descriptor is open.
         unsafe { libc::syncfs(descriptor.as_raw_fd()) };
         Ok(CacheDir { folder })
+    }
+
+    /// A folder that is deleted with its guard, or by the next benchmark.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn folder(&self) -> Result<TempDir> {
+        Ok(tempfile::Builder::new().prefix(RUN).tempdir_in(&self.work)?)
     }
 }
 
@@ -149,19 +158,43 @@ impl Trial<'_> {
         options: &[&str],
         work: impl FnOnce(&Mounted) -> Result<Sample>,
     ) -> Result<Sample> {
-        let (origin, tool) = (&self.bench.origin, self.tool);
-        let mark = origin.mark()?;
-        fs::create_dir_all(cache)?;
-        let (address, mountpoint) = (origin.address(way.into()), home.mountpoint());
-        let mut command = self.bench.programs.mount(tool, &address, &mountpoint, cache);
-        command.args(options);
-        let mounted = Mounted::start(tool, command, mountpoint, &home.output(), self.bench.patience)?;
+        let mark = self.bench.origin.mark()?;
+        let address = self.bench.origin.address(way.into());
+        let mounted = self.mount(home, cache, &address, options)?;
         let worked = work(&mounted);
         let ended = mounted.end();
         let sample = worked?;
         ended.context("at its end")?;
+        self.with_traffic_since(mark, self.line, sample)
+    }
+
+    /// Mounts what is at an address, with options of the tool besides those that it always gets.
+    ///
+    /// # Errors
+    /// When the mount does not come to answer.
+    pub fn mount(
+        &self,
+        home: &CacheDir,
+        cache: &Path,
+        address: &Address,
+        options: &[impl AsRef<OsStr>],
+    ) -> Result<Mounted> {
+        fs::create_dir_all(cache)?;
+        let mountpoint = home.mountpoint();
+        let mut command = self.bench.programs.mount(self.tool, address, &mountpoint, cache);
+        command.args(options);
+        Mounted::start(self.tool, command, mountpoint, &home.output(), self.bench.patience)
+    }
+
+    /// Adds what the origin saw since a mark, and keeps its log under the name of a line, if logs are wanted. All clients must
+    /// have left.
+    ///
+    /// # Errors
+    /// When a client stays connected.
+    pub fn with_traffic_since(&self, mark: Mark, line: &str, sample: Sample) -> Result<Sample> {
+        let origin = &self.bench.origin;
         if let Some(logs) = &self.bench.logs {
-            let name = format!("{}.{}.{}.log", self.line, tool.id(), self.number);
+            let name = format!("{line}.{}.{}.log", self.tool.id(), self.number);
             origin.save_log_since(mark, &logs.join(name))?;
         }
         Ok(sample.with_traffic(origin.traffic_since(mark)?))

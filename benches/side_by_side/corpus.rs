@@ -37,6 +37,9 @@ pub struct Sizes {
     /// Files that are read at once, and the bytes of each.
     pub streams: u64,
     pub stream_len: u64,
+    /// Mounts that read one file at once, and the bytes of it.
+    pub fleet: &'static [usize],
+    pub fleet_len: u64,
     /// Bytes of each file of [`CROWD`].
     pub crowd_len: u64,
     /// Files in one directory.
@@ -74,6 +77,8 @@ pub const FULL: Sizes = Sizes {
     jumps: 20,
     streams: 16,
     stream_len: 64 << 20,
+    fleet: &[1, 4, 16],
+    fleet_len: 128 << 20,
     crowd_len: 16 << 20,
     names: 10_000,
     branches: 20,
@@ -95,6 +100,8 @@ pub const QUICK: Sizes = Sizes {
     jumps: 10,
     streams: 16,
     stream_len: 8 << 20,
+    fleet: &[1, 4],
+    fleet_len: 16 << 20,
     crowd_len: 1 << 20,
     names: 200,
     branches: 4,
@@ -166,6 +173,7 @@ impl Corpus {
         for number in 0..sizes.streams {
             self.file(&format!("streams/{number:02}"), sizes.stream_len)?;
         }
+        self.file("fleet/file", sizes.fleet_len)?;
         for number in 0..CROWD {
             self.file(&format!("readers/{number:02}"), sizes.crowd_len)?;
         }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use super::process;
+use super::{nginx, process};
 
-/// How long the server may take to start, or to notice that its clients have left.
+/// How long the servers may take to start, or nginx to notice that its clients have left.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The delay before each answer's first byte in the profile `wan`, in seconds: a round trip to another continent's coast.
@@ -67,7 +67,7 @@ impl From<Profile> for Way {
 }
 
 /// Where a mount finds the corpus.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Address {
     /// The protocol.
     pub protocol: Protocol,
@@ -131,7 +131,7 @@ impl Origin {
     /// When they do not come to answer; the text has what nginx printed.
     pub fn start(root: &Path, rclone: &Path) -> Result<Origin> {
         let home = tempfile::Builder::new().prefix("fetchfs-bench-origin-").tempdir()?;
-        let [lan, wan, dav, s3, rclone_dav, rclone_s3] = free_ports()?;
+        let [lan, wan, dav, s3, rclone_dav, rclone_s3] = nginx::free_ports()?;
         let ports = Ports {
             lan,
             wan,
@@ -141,21 +141,10 @@ impl Origin {
             rclone_s3,
         };
         let folder = home.path().to_owned();
-        fs::write(folder.join("config"), config(&folder, root, ports)?)?;
-        let output = fs::File::create(folder.join("output"))?;
-        let mut command = Command::new("nginx");
-        // Servers are in sbin, which ordinary users don't have in their PATH.
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
-        command
-            .arg("-e")
-            .arg(folder.join("error"))
-            .arg("-c")
-            .arg(folder.join("config"));
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = nginx::start(&folder, &config(&folder, root, ports)?, &[lan, wan])?;
         let name = root.file_name().context("the corpus is in a folder")?;
         let mut origin = Origin {
-            child: process::spawn(&mut command)?,
+            child,
             behind: Vec::new(),
             ports,
             bucket: name.to_string_lossy().into_owned(),
@@ -166,7 +155,7 @@ impl Origin {
         for (protocol, served, port) in [("webdav", root, rclone_dav), ("s3", above, rclone_s3)] {
             origin.behind.extend(serve(rclone, protocol, served, port, &folder));
         }
-        origin.wait_until_it_answers()?;
+        origin.wait_for_rclone()?;
         Ok(origin)
     }
 
@@ -241,24 +230,11 @@ impl Origin {
         Ok(fs::read_to_string(self.home.path().join("access"))?)
     }
 
-    fn wait_until_it_answers(&mut self) -> Result<()> {
-        let mut ports = vec![self.ports.lan, self.ports.wan];
-        if self.has_rclone() {
-            ports.extend([self.ports.rclone_dav, self.ports.rclone_s3]);
-        }
-        let child = &mut self.child;
-        let up = process::poll_until(PATIENCE, || {
-            if child.try_wait()?.is_some() {
-                return Ok(Some(false));
-            }
-            let answers = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok();
-            Ok(ports.iter().all(answers).then_some(true))
-        })?;
-        if up == Some(true) {
-            return Ok(());
-        }
-        let said = ["output", "error"].map(|file| fs::read_to_string(self.home.path().join(file)).unwrap_or_default());
-        bail!("nginx does not start: {}", said.concat())
+    fn wait_for_rclone(&self) -> Result<()> {
+        let ports = [self.ports.rclone_dav, self.ports.rclone_s3];
+        let answers = || !self.has_rclone() || ports.iter().all(nginx::answers);
+        let up = process::poll_until(PATIENCE, || Ok(answers().then_some(())))?;
+        up.context("rclone serves nothing")
     }
 }
 
@@ -290,16 +266,10 @@ fn config(home: &Path, root: &Path, ports: Ports) -> Result<String> {
     } = ports;
     let (home, root) = (home.display(), fs::canonicalize(root)?);
     let root = root.display();
-    // Workers that run as somebody else could not look into the corpus.
-    let user = if nix::unistd::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
     Ok(format!(
         "load_module modules/ndk_http_module.so; load_module modules/ngx_http_lua_module.so;
          load_module modules/ngx_http_dav_ext_module.so;
-         {user} daemon off; worker_processes 2; pid {home}/pid; error_log {home}/error warn;
+         daemon off; worker_processes 2; pid {home}/pid; error_log {home}/error warn;
          events {{ worker_connections 1024; }}
          http {{
            log_format bench '$request_method\\t$request_uri\\t$status\\t$bytes_sent\\t$http_range\\t$request_time\\t$msec\\t$connection';
@@ -344,18 +314,4 @@ fn ask_status(port: u16) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-fn free_ports() -> Result<[u16; 6]> {
-    // All are held until all are known, or two could be the same.
-    let listeners = [(); 6].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    let port = |listener: &std::io::Result<TcpListener>| match listener {
-        Ok(listener) => Ok(listener.local_addr()?.port()),
-        Err(error) => bail!("no free port: {error}"),
-    };
-    let mut ports = [0; 6];
-    for (number, listener) in ports.iter_mut().zip(&listeners) {
-        *number = port(listener)?;
-    }
-    Ok(ports)
 }

@@ -5,10 +5,11 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// Bytes that a program reads at once that reads a file from its beginning to its end.
 const BLOCK: usize = 1 << 20;
@@ -31,6 +32,26 @@ pub fn whole(path: &Path) -> Result<(u64, Duration)> {
             read => total += read as u64,
         }
     }
+}
+
+/// Reads files from their beginnings to their ends, all at once; says how many bytes they have together and how long that
+/// took.
+///
+/// # Errors
+/// What reading says.
+pub fn at_once(paths: &[PathBuf]) -> Result<(u64, Duration)> {
+    let begun = Instant::now();
+    let results: Vec<Result<_>> = thread::scope(|scope| {
+        let readers: Vec<_> = paths.iter().map(|path| scope.spawn(move || whole(path))).collect();
+        let end =
+            |reader: thread::ScopedJoinHandle<'_, _>| reader.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
+        readers.into_iter().map(end).collect()
+    });
+    let took = begun.elapsed();
+    let total = results
+        .into_iter()
+        .try_fold(0, |total, read| anyhow::Ok(total + read?.0))?;
+    Ok((total, took))
 }
 
 /// Opens a file.

@@ -28,7 +28,7 @@ pub enum Measure {
     Connections,
     /// Megabytes that the origin sent, over the whole mount.
     Wire,
-    /// Bytes that the origin sent for each one that was asked for.
+    /// Bytes that the origin sent for each one that was asked for, by however many mounts.
     Amplification,
 }
 

@@ -4,6 +4,7 @@
 //! its beginning.
 
 mod cached;
+mod fleet;
 mod growth;
 mod media;
 mod names;
@@ -90,6 +91,8 @@ pub fn all(bench: &Bench) -> Vec<Experiment> {
         media::frame(),
         start::large_cache(sizes),
     ];
+    all.extend(sizes.fleet.iter().map(|&count| fleet::mounts(count, sizes)));
+    all.push(fleet::warm(sizes));
     for (protocol, ..) in names::OTHERS {
         if protocol == Protocol::NginxDav || bench.origin.has_rclone() {
             all.extend([names::list_by(protocol, sizes), names::find_by(protocol, &bench.corpus)]);

@@ -53,7 +53,7 @@ pub fn random() -> Experiment {
                     .map(|at| Piece::read(&file, at))
                     .collect::<Result<_>>()?;
                 let usage = mounted.usage()?;
-                Ok(latency_of(trial, &pieces)?
+                Ok(latency_of(trial, "wide/file", &pieces)?
                     .with_usage(usage)
                     .with_asked(sizes.reads as u64 * PIECE))
             })?;
@@ -130,7 +130,9 @@ fn jumps(trial: &Trial<'_>, mounted: &Mounted) -> Result<Sample> {
             Err(_) => bail!("the stream panicked"),
         }
         let usage = mounted.usage()?;
-        Ok(latency_of(trial, &pieces)?.with(Rate, rate).with_usage(usage))
+        Ok(latency_of(trial, "wide/file", &pieces)?
+            .with(Rate, rate)
+            .with_usage(usage))
     })
 }
 
@@ -181,8 +183,9 @@ fn jump_beside(
     Ok((pieces, rate))
 }
 
-fn latency_of(trial: &Trial<'_>, pieces: &[Piece]) -> Result<Sample> {
-    let original = read::open(&trial.bench.corpus.path("wide/file"))?;
+/// Compares what was read of a file, and gives the median of the times.
+pub fn latency_of(trial: &Trial<'_>, file: &str, pieces: &[Piece]) -> Result<Sample> {
+    let original = read::open(&trial.bench.corpus.path(file))?;
     pieces.iter().try_for_each(|piece| piece.verify(&original))?;
     let mut millis: Vec<f64> = pieces.iter().map(|piece| piece.took.as_secs_f64() * 1e3).collect();
     Ok(Sample::of(Latency, median(&mut millis).context("no read")?))

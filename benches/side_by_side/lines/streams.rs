@@ -1,10 +1,9 @@
 //! Whole files, from their beginning to their end: one, and many at once.
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::super::aim::Aim::{AtLeast, AtMost, OfLimit, OfTool};
 use super::super::bench::{Bench, Trial};
@@ -104,33 +103,15 @@ pub fn readers(trial: &Trial<'_>, folder: &str, count: u64) -> Result<Vec<Sample
     let corpus = &trial.bench.corpus;
     let names: Vec<String> = (0..count).map(|number| format!("{folder}/{number:02}")).collect();
     let sample = trial.on_fresh_mount(Profile::Wan, |mounted| {
-        let begun = Instant::now();
-        let read_one = |name: &String| read::whole(&mounted.path(name));
-        let results: Vec<Result<_>> = thread::scope(|scope| {
-            let readers: Vec<_> = names.iter().map(|name| scope.spawn(move || read_one(name))).collect();
-            let end =
-                |reader: thread::ScopedJoinHandle<'_, _>| reader.join().unwrap_or_else(|_| Err(anyhow!("it panicked")));
-            readers.into_iter().map(end).collect()
-        });
-        let took = begun.elapsed();
-        let total = results.into_iter().sum_bytes()?;
+        let paths: Vec<PathBuf> = names.iter().map(|name| mounted.path(name)).collect();
+        let (total, took) = read::at_once(&paths)?;
         let sample = Sample::rate(total, took).with_usage(mounted.usage()?).with_asked(total);
-        for name in &names {
-            read::verify(&mounted.path(name), &corpus.path(name))?;
+        for (path, name) in paths.iter().zip(&names) {
+            read::verify(path, &corpus.path(name))?;
         }
         Ok(sample)
     })?;
     Ok(vec![sample])
-}
-
-trait SumBytes {
-    fn sum_bytes(self) -> Result<u64>;
-}
-
-impl<T: Iterator<Item = Result<(u64, std::time::Duration)>>> SumBytes for T {
-    fn sum_bytes(mut self) -> Result<u64> {
-        self.try_fold(0, |total, read| Ok(total + read?.0))
-    }
 }
 
 fn curl_to_file(bench: &Bench) -> Result<Sample> {
