@@ -8,8 +8,9 @@ use std::time::Instant;
 use nix::mount::MsFlags;
 use nix::sys::statvfs::statvfs;
 
+use crate::common::disk::Disk;
 use crate::common::files::{drop_pages, on_disk, sha256, sha256_of};
-use crate::common::mount::{Plan, detach};
+use crate::common::mount::Plan;
 use crate::common::process::{Ran, assert_refuses, run};
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, temporary_directory};
 use crate::full_disk::bypasses;
@@ -126,6 +127,8 @@ fn oversized_job_waits_for_a_larger_cache() {
 
 /// A disk of 64 MiB with a cache on it. Only root can mount one.
 struct SmallDisk {
+    // Dropped before the directory that it is mounted on.
+    _disk: Disk,
     directory: tempfile::TempDir,
 }
 
@@ -134,16 +137,10 @@ impl SmallDisk {
 
     fn new() -> SmallDisk {
         let directory = temporary_directory();
-        let options = Some("size=64m,mode=700");
-        nix::mount::mount(
-            Some("tmpfs"),
-            directory.path(),
-            Some("tmpfs"),
-            MsFlags::empty(),
-            options,
-        )
-        .expect("to mount a small disk");
-        SmallDisk { directory }
+        SmallDisk {
+            _disk: Disk::tmpfs(directory.path(), SmallDisk::SIZE / MIB, MsFlags::empty()),
+            directory,
+        }
     }
 
     fn cache(&self) -> PathBuf {
@@ -160,12 +157,6 @@ impl SmallDisk {
     fn free(&self) -> u64 {
         let disk = statvfs(self.directory.path()).expect("df");
         disk.blocks_available() * disk.fragment_size()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        detach(self.directory.path());
     }
 }
 

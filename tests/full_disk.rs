@@ -1,19 +1,18 @@
 //! A cache directory that can't be written costs speed, and nothing else: reads bypass it until it can be written.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use fetchfs::internals::events;
-use nix::mount::{MsFlags, mount};
+use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::common::disk::Disk;
 use crate::common::files::{
     advise_random, assert_same, drop_pages, errno_of, open_direct, pread, read_direct, sha256, sha256_of, try_pread,
 };
-use crate::common::mount::detach;
 use crate::common::{Mount, PATIENCE, fetchfs, is_root, run, temporary_directory};
 use crate::origin::{Content, Fault, Framing, Gate, Origin};
 
@@ -41,43 +40,6 @@ pub fn origin() -> Origin {
         origin.add(&format!("/{name}"), Content::noise(size, seed));
     }
     origin
-}
-
-/// A small file system, mounted in place.
-pub struct Disk {
-    path: PathBuf,
-}
-
-impl Disk {
-    /// Only root can mount one.
-    fn on(path: &Path, flags: MsFlags) -> Disk {
-        let size = Some("size=128m,mode=700");
-        mount(Some("tmpfs"), path, Some("tmpfs"), flags, size).expect("to mount a small disk");
-        Disk { path: path.to_owned() }
-    }
-
-    /// Writes a file that takes all free space, to the last byte.
-    pub fn fill(&self) -> PathBuf {
-        let path = self.path.join("filler");
-        let mut file = File::create(&path).expect("a file");
-        for block in [MIB as usize, 4096, 1] {
-            let bytes = vec![1; block];
-            loop {
-                match file.write_all(&bytes) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => panic!("filling the disk: {error}"),
-                }
-            }
-        }
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        detach(&self.path);
-    }
 }
 
 /// A mount whose cache is in this directory.
@@ -150,7 +112,7 @@ fn peak_memory(mount: &Mount) -> u64 {
 /// In this order: the disk must be dropped before the directory that it is mounted on.
 pub fn small_disk() -> (TempDir, Disk) {
     let directory = temporary_directory();
-    let disk = Disk::on(directory.path(), MsFlags::empty());
+    let disk = Disk::tmpfs(directory.path(), 128, MsFlags::empty());
     (directory, disk)
 }
 
@@ -203,7 +165,7 @@ fn read_only_cache_dir_is_bypassed_until_writable() {
     let origin = origin();
     let directory = temporary_directory();
     let mount = mount_with_cache_in(directory.path(), &origin);
-    let read_only = Disk::on(&directory.path().join("cache/data"), MsFlags::MS_RDONLY);
+    let read_only = Disk::tmpfs(&directory.path().join("cache/data"), 128, MsFlags::MS_RDONLY);
     read_all(&mount);
     assert_eq!(bypasses(&mount), 1, "one line says so");
     drop(read_only);
@@ -252,18 +214,7 @@ fn file_system_without_hole_punching_is_bypassed() {
     }
     let origin = origin();
     let directory = temporary_directory();
-    // It has no way to free a part of a file.
-    nix::mount::mount(
-        Some("ramfs"),
-        directory.path(),
-        Some("ramfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .expect("a ramfs");
-    let _disk = Disk {
-        path: directory.path().to_owned(),
-    };
+    let _disk = Disk::ramfs(directory.path());
     let mount = mount_with_cache_in(directory.path(), &origin);
     read_all(&mount);
     read_all(&mount);
@@ -279,11 +230,7 @@ fn bypass_reads_use_mirrors() {
         return;
     }
     let (origin, mirror, directory) = (origin(), origin(), temporary_directory());
-    let ramfs = Some("ramfs");
-    nix::mount::mount(ramfs, directory.path(), ramfs, MsFlags::empty(), None::<&str>).expect("a ramfs");
-    let _disk = Disk {
-        path: directory.path().to_owned(),
-    };
+    let _disk = Disk::ramfs(directory.path());
     let cache = directory.path().join("cache");
     let mount = Mount::of(&origin.url("/"))
         .with("--cache-dir", cache.to_str().expect("a path of the harness"))
@@ -325,7 +272,7 @@ fn reading_around() -> (Origin, Mount, File, (Disk, TempDir)) {
     origin.add("/f", Content::noise(32 * MIB, 7));
     let directory = temporary_directory();
     let mount = mount_with_cache_in(directory.path(), &origin);
-    let read_only = Disk::on(&directory.path().join("cache/data"), MsFlags::MS_RDONLY);
+    let read_only = Disk::tmpfs(&directory.path().join("cache/data"), 128, MsFlags::MS_RDONLY);
     let file = File::open(mount.path("f")).expect("to open");
     advise_random(&file);
     assert_eq!(try_pread(&file, 0..1).expect("to read").len(), 1);

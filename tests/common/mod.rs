@@ -7,12 +7,15 @@
 
 pub mod black_hole;
 pub mod cached;
+pub mod disk;
 pub mod exposition;
 pub mod files;
+pub mod fleet;
 pub mod ground;
 pub mod log;
 pub mod mount;
 pub mod mute;
+pub mod network;
 pub mod process;
 pub mod proxies;
 pub mod servers;

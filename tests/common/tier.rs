@@ -4,13 +4,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::network::Network;
 use super::servers::free_port;
 use super::{PATIENCE, fetchfs, program, run, temporary_directory, wait_until};
 
@@ -18,6 +19,10 @@ use super::{PATIENCE, fetchfs, program, run, temporary_directory, wait_until};
 pub struct Tier {
     address: SocketAddr,
     home: TempDir,
+    /// Its configuration's `--cache-dir`.
+    cache: PathBuf,
+    /// nginx, in the network of this tier.
+    command: Command,
     /// The first process of the group of nginx's processes.
     master: Option<Child>,
 }
@@ -52,21 +57,53 @@ impl Tier {
     /// A tier on this loopback address, with more arguments for `fetchfs tier config`.
     #[track_caller]
     pub fn with(ip: Ipv4Addr, allow: &[&str], more: &[&str]) -> Tier {
-        let address = SocketAddr::V4(SocketAddrV4::new(ip, free_port()));
         let home = temporary_directory();
         let cache = home.path().join("cache");
-        fs::create_dir(&cache).expect("a directory for the cache");
+        Tier::new(home, &cache, (ip, free_port()), Command::new(nginx()), allow, more)
+    }
+
+    /// A tier on this loopback address with its slices on a disk.
+    #[track_caller]
+    pub fn on_disk(disk: &Path, ip: Ipv4Addr, allow: &[&str]) -> Tier {
+        let (home, cache) = (temporary_directory(), disk.join("cache"));
+        Tier::new(home, &cache, (ip, free_port()), Command::new(nginx()), allow, &[])
+    }
+
+    /// A tier at this address of a network.
+    #[track_caller]
+    pub fn in_network(network: &Network, ip: Ipv4Addr, allow: &[&str]) -> Tier {
+        let home = temporary_directory();
+        let cache = home.path().join("cache");
+        Tier::new(home, &cache, (ip, free_port()), network.command(&nginx()), allow, &[])
+    }
+
+    #[track_caller]
+    fn new(
+        home: TempDir,
+        cache: &Path,
+        address: (Ipv4Addr, u16),
+        mut command: Command,
+        allow: &[&str],
+        more: &[&str],
+    ) -> Tier {
+        let address = SocketAddr::V4(SocketAddrV4::new(address.0, address.1));
+        fs::create_dir(cache).expect("a directory for the cache");
         let mut config = fetchfs();
         config.args(["tier", "config", "--cache-size", "1G", "--listen", &address.to_string()]);
-        config.arg("--cache-dir").arg(&cache);
+        config.arg("--cache-dir").arg(cache);
         allow.iter().for_each(|origin| {
             config.args(["--allow", origin]);
         });
         let config = run(config.args(more)).succeeded().out;
         fs::write(home.path().join("config"), config).expect("to write the configuration");
+        command.args(["-e", "stderr", "-c"]).arg(home.path().join("config"));
+        // Signals go to the master and its workers.
+        command.process_group(0);
         let mut tier = Tier {
             address,
             home,
+            cache: cache.to_owned(),
+            command,
             master: None,
         };
         tier.start();
@@ -77,14 +114,8 @@ impl Tier {
     #[track_caller]
     pub fn start(&mut self) {
         let output = fs::File::create(self.home.path().join("output")).expect("a file for what nginx prints");
-        let mut command = Command::new(program("nginx", "nginx"));
-        command
-            .args(["-e", "stderr", "-c"])
-            .arg(self.home.path().join("config"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-        // Signals go to the master and its workers.
-        command.process_group(0);
-        let mut master = super::process::spawn(&mut command);
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        let mut master = super::process::spawn(&mut self.command);
         wait_until("nginx answers", || {
             let ended = master.try_wait().expect("a child can be waited for");
             assert!(ended.is_none(), "nginx does not start: {}", self.output());
@@ -126,7 +157,7 @@ impl Tier {
 
     /// The directory with its slices.
     pub fn slices(&self) -> PathBuf {
-        self.home.path().join("cache/slices")
+        self.cache.join("slices")
     }
 
     /// Sends a signal to all of its processes.
@@ -159,6 +190,10 @@ impl Tier {
         let _ = stream.read_to_end(&mut answer);
         Answer::parse(&answer).unwrap_or_else(|| panic!("{path}: {}", String::from_utf8_lossy(&answer)))
     }
+}
+
+fn nginx() -> PathBuf {
+    program("nginx", "nginx")
 }
 
 impl Answer {

@@ -31,7 +31,7 @@ mod server;
 mod tree;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -48,7 +48,7 @@ pub use tree::Validators;
 /// Characters that are not encoded in a path: letters, digits and RFC 3986's unreserved marks.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A running server on 127.0.0.1. Dropping it ends it.
+/// A running server, on 127.0.0.1 as a rule. Dropping it ends it.
 pub struct Origin {
     site: Arc<Site>,
     server: server::Server,
@@ -78,12 +78,17 @@ impl Origin {
 
     /// Starts an origin on `port`; 0 means a free one.
     pub fn start_on(port: u16) -> io::Result<Origin> {
+        Origin::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Starts an origin at another address than 127.0.0.1.
+    pub fn start_at(address: SocketAddr) -> io::Result<Origin> {
         let site = Arc::new(Site {
             tree: tree::Tree::new(),
             faults: faults::Switches::new(),
             log: log::Log::new(),
         });
-        let server = server::Server::start(Arc::clone(&site), port)?;
+        let server = server::Server::start(Arc::clone(&site), address)?;
         Ok(Origin { site, server })
     }
 

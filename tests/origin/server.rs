@@ -1,7 +1,7 @@
 //! The sockets of the origin: listening, not listening, and one task for each connection.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub fn start(site: Arc<Site>, port: u16) -> io::Result<Server> {
+    pub fn start(site: Arc<Site>, address: SocketAddr) -> io::Result<Server> {
         // Two threads: one fills a body while the other accepts, even on a machine with one core.
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
@@ -42,7 +42,7 @@ impl Server {
             .build()?;
         let socket = {
             let _inside = runtime.enter();
-            bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?
+            bind(address)?
         };
         let server = Server {
             address: socket.local_addr()?,
