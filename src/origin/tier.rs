@@ -54,10 +54,16 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Returns true if a candidate has answered nothing for as long as its patience. One that answers others is not down:
-    /// it may wait for the origin on behalf of several clients, which would all ask the origin too.
-    fn is_silent(&self, _candidate: &Url) -> bool {
+    /// Returns true if a candidate has answered nothing for this time. One that answers others is not down: it may wait
+    /// for the origin on behalf of several clients, which would all ask the origin too.
+    fn is_silent(&self, _candidate: &Url, _time: Duration) -> bool {
         true
+    }
+
+    /// Asks the server of a silent candidate for a sign of life, which needs neither a file nor its origin. Returns true
+    /// if it gives one.
+    fn is_alive<'a>(&'a self, _candidate: &'a Url) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(std::future::ready(false))
     }
 
     /// The file's own URL is asked too, because this candidate is late.

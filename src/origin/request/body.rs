@@ -41,6 +41,10 @@ pub struct Body {
     gives_way: bool,
     /// Bytes that must arrive before a stall is blamed on the connection instead of the server. 0: now.
     trusted_for: u64,
+    /// Time without data after which the connection is suspected.
+    suspicious: Duration,
+    /// The slowest that it may be, if that is limited.
+    pace: Option<Pace>,
     /// The requested URL, redacted for messages.
     url: RedactedUrl,
     /// The rate of the source, if it has one of its own.
@@ -76,6 +80,8 @@ impl Body {
             timeout,
             gives_way: false,
             trusted_for: 0,
+            suspicious: SUSPICIOUS,
+            pace: None,
             url,
             throttle: None,
             turn: None,
@@ -92,6 +98,18 @@ impl Body {
     pub(crate) fn that_gives_way(mut self) -> Body {
         self.response.gives_way();
         self.gives_way = true;
+        self
+    }
+
+    /// Suspects the connection after this time without data, and treats a body as silent that brings fewer than `least`
+    /// bytes in the time that it may be silent for.
+    pub(crate) fn that_is_expected_soon(mut self, suspicious: Duration, least: u64) -> Body {
+        self.suspicious = suspicious;
+        self.pace = Some(Pace {
+            least,
+            arrived: 0,
+            waited: Duration::ZERO,
+        });
         self
     }
 
@@ -193,8 +211,11 @@ impl Body {
     }
 
     async fn read(&mut self) -> Result<Result<Option<Bytes>, reqwest::Error>, HttpErrorKind> {
-        let suspects = self.gives_way && self.trusted_for == 0 && SUSPICIOUS < self.timeout;
-        let patience = if suspects { SUSPICIOUS } else { self.timeout };
+        let suspects = self.gives_way && self.trusted_for == 0 && self.suspicious < self.timeout;
+        let silence = if suspects { self.suspicious } else { self.timeout };
+        let left = self.pace.as_ref().map(|pace| self.timeout.saturating_sub(pace.waited));
+        let patience = left.map_or(silence, |left| left.min(silence));
+        let begun = Instant::now();
         if self.response.is_revoked() {
             return Err(HttpErrorKind::AskAgain);
         }
@@ -203,8 +224,12 @@ impl Body {
         tokio::select! {
             biased;
             read = read => match read {
-                Ok(read) => Ok(read),
-                Err(_) if suspects => {
+                Ok(read) => {
+                    let bytes = read.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+                    self.pace.iter_mut().for_each(|pace| pace.note(bytes as u64, begun.elapsed()));
+                    Ok(read)
+                }
+                Err(_) if suspects && patience == silence => {
                     self.response.suspects_connections(patience);
                     Err(HttpErrorKind::AskAgain)
                 }
@@ -233,6 +258,27 @@ impl Body {
         HttpError {
             kind,
             url: self.url.clone(),
+        }
+    }
+}
+
+/// How slow a body may be.
+#[derive(Debug)]
+struct Pace {
+    /// Bytes that have to arrive in the time that the body may be silent for.
+    least: u64,
+    /// Bytes that arrived since so many did last.
+    arrived: u64,
+    /// Time that the caller has waited for them. Our own pauses don't count.
+    waited: Duration,
+}
+
+impl Pace {
+    fn note(&mut self, bytes: u64, waited: Duration) {
+        self.arrived += bytes;
+        self.waited += waited;
+        if self.arrived >= self.least {
+            (self.arrived, self.waited) = (0, Duration::ZERO);
         }
     }
 }

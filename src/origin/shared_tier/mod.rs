@@ -22,13 +22,14 @@ use std::{
     collections::HashMap,
     fmt,
     ops::Range,
+    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use self::{finding::Finding, node::Node, private::CredentialHashes};
@@ -58,8 +59,15 @@ const EXTENT: u64 = 64 << 20;
 const MOST_SLICES: u64 = 4;
 
 /// Shortest time without data in a body after which a node is given up in the middle of it. Between two slices, a node
-/// may have to fetch the next one, or wait up to 500 ms longer than another client's request for it.
-const SHORTEST_STALL: Duration = Duration::from_secs(2);
+/// may have to fetch the next one, or wait up to 500 ms longer than another client's request for it. So after its
+/// patience, the rest is requested anew of the same node, and only a second silence at this place counts.
+const SHORTEST_STALL: Duration = Duration::from_secs(1);
+
+/// A node that sends fewer bytes than these in such a time is of no use to a reader. A slow origin sends more.
+const LEAST: u64 = 8 << 10;
+
+/// Longest wait for a sign of life. It costs a node no more than a connection.
+const LIFE: Duration = Duration::from_millis(300);
 
 /// Most notes of what a node lacks. A forgotten one costs one request.
 const MOST: usize = 4096;
@@ -209,14 +217,16 @@ impl SharedTier {
                 node.answered(asked, true);
                 node.counters
                     .served(status.as_ref().and_then(|status| status.to_str().ok()));
-                let stall = node.patience().max(SHORTEST_STALL);
+                let patience = node.patience();
+                let stall = patience.max(SHORTEST_STALL);
                 let modified = answer.head.modified();
                 return Ok(TierRange {
                     version,
                     modified,
                     body: transport
                         .body_within(answer, range.end - range.start, stall)
-                        .that_gives_way(),
+                        .that_gives_way()
+                        .that_is_expected_soon(patience, LEAST),
                 });
             }
             Err(verdict) => verdict,
@@ -353,8 +363,25 @@ impl ChunkTier for SharedTier {
         self.nodes().of(there).map(|node| node.patience())
     }
 
-    fn is_silent(&self, there: &Url) -> bool {
-        self.nodes().of(there).is_some_and(|node| node.is_silent())
+    fn is_silent(&self, there: &Url, time: Duration) -> bool {
+        self.nodes().of(there).is_some_and(|node| node.is_silent(time))
+    }
+
+    fn is_alive<'a>(&'a self, there: &'a Url) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            let Some(node) = self.nodes().of(there) else {
+                return false;
+            };
+            let transport = self.0.transport();
+            // nginx answers this by itself. What another engine answers does not matter.
+            let (request, status) = (HttpRequest::head(), node.status());
+            let answer = transport.send_once(RequestClass::Names, &request, &status);
+            let is_alive = matches!(timeout(LIFE, answer).await, Ok(Ok(_)));
+            if is_alive {
+                node.is_alive();
+            }
+            is_alive
+        })
     }
 
     fn is_raced(&self, there: &Url) {

@@ -35,9 +35,17 @@ struct State {
     latency: Latency,
     /// Wrong responses since the last good one.
     wrong: u32,
-    /// Until when it is not used, and why.
-    unused: Option<(Instant, &'static str)>,
+    unused: Option<Unused>,
     last_answer: Option<Instant>,
+}
+
+/// A time in which a node is not used.
+#[derive(Debug)]
+struct Unused {
+    until: Instant,
+    why: &'static str,
+    /// An answer ends it. A node whose responses break off, or that has no space left, goes on to answer.
+    is_until_answer: bool,
 }
 
 impl Node {
@@ -52,6 +60,13 @@ impl Node {
 
     pub(super) fn name(&self) -> &str {
         &self.base
+    }
+
+    /// Where it says how busy it is.
+    pub(super) fn status(&self) -> Url {
+        let mut status = self.url.clone();
+        status.set_path("/status");
+        status
     }
 
     /// Where it has a file; `None` for what no tier has.
@@ -90,8 +105,9 @@ impl Node {
 
     /// Why it is not used now.
     pub(super) fn unused(&self) -> Option<&'static str> {
-        let (until, why) = self.state.lock().unused?;
-        (Instant::now() < until).then_some(why)
+        let state = self.state.lock();
+        let unused = state.unused.as_ref()?;
+        (Instant::now() < unused.until).then_some(unused.why)
     }
 
     /// How long to wait for its answer before another place is asked too.
@@ -99,11 +115,15 @@ impl Node {
         self.state.lock().latency.patience()
     }
 
-    /// Returns true if it has answered nothing for as long as its patience.
-    pub(super) fn is_silent(&self) -> bool {
-        let state = self.state.lock();
-        let patience = state.latency.patience();
-        state.last_answer.is_none_or(|answer| answer.elapsed() >= patience)
+    /// Returns true if it has answered nothing for this time.
+    pub(super) fn is_silent(&self, time: Duration) -> bool {
+        let last = self.state.lock().last_answer;
+        last.is_none_or(|answer| answer.elapsed() >= time)
+    }
+
+    /// It has answered, though not a request for bytes.
+    pub(super) fn is_alive(&self) {
+        self.state.lock().last_answer = Some(Instant::now());
     }
 
     /// The 99th percentile of its answers.
@@ -118,7 +138,7 @@ impl Node {
         state.last_answer = Some(Instant::now());
         if is_good {
             state.wrong = 0;
-            state.unused = None;
+            state.unused.take_if(|unused| unused.is_until_answer);
         }
     }
 
@@ -127,28 +147,32 @@ impl Node {
     pub(super) fn was_late(&self, asked: Instant) -> bool {
         let mut state = self.state.lock();
         let is_silent = state.last_answer.is_none_or(|answer| answer < asked);
-        is_silent && state.is_unused(REST, "it does not answer")
+        is_silent && state.is_unused(REST, "it does not answer", true)
     }
 
     /// It broke a response off, or failed. Returns true if it was in use.
     pub(super) fn failed(&self, why: &'static str) -> bool {
-        self.state.lock().is_unused(REST, why)
+        self.state.lock().is_unused(REST, why, false)
     }
 
     /// It has answered as no tier does. Returns true if it is left out from now on.
     pub(super) fn was_wrong(&self) -> bool {
         let mut state = self.state.lock();
         state.wrong += 1;
-        state.wrong >= MOST_WRONG && state.is_unused(LEFT_OUT, "it does not answer as a tier does")
+        state.wrong >= MOST_WRONG && state.is_unused(LEFT_OUT, "it does not answer as a tier does", true)
     }
 }
 
 impl State {
     /// Returns true if it was in use.
-    fn is_unused(&mut self, time: Duration, why: &'static str) -> bool {
+    fn is_unused(&mut self, time: Duration, why: &'static str, is_until_answer: bool) -> bool {
         let now = Instant::now();
-        let was_used = self.unused.is_none_or(|(until, _)| until <= now);
-        self.unused = Some((now + time, why));
+        let was_used = self.unused.as_ref().is_none_or(|unused| unused.until <= now);
+        self.unused = Some(Unused {
+            until: now + time,
+            why,
+            is_until_answer,
+        });
         was_used
     }
 }
@@ -198,6 +222,17 @@ mod tests {
             assert!(before == names[2] || before == after, "extent {extent} moved");
         }
         assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_ends_the_rest_of_a_silent_node_only() {
+        let node = Node::new(&url("http://a"));
+        assert!(node.was_late(Instant::now()));
+        node.answered(Instant::now(), true);
+        assert!(node.unused().is_none());
+        assert!(node.failed("a response broke off"));
+        node.answered(Instant::now(), true);
+        assert!(node.unused().is_some(), "its heads are good, and its bodies are not");
     }
 
     #[tokio::test(start_paused = true)]
