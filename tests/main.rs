@@ -32,6 +32,8 @@ mod documents;
 mod explain;
 mod filesystem;
 mod fleet;
+mod fleet_chaos;
+mod fleet_network;
 mod fleet_private;
 mod full_disk;
 mod harness;
