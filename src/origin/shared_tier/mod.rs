@@ -184,6 +184,8 @@ impl SharedTier {
     ) -> Result<TierRange, HttpError> {
         let version = expected.version();
         let want = cut(want, version);
+        // Before the hash of credentials is computed: a race may end this future meanwhile.
+        node.counters.asked();
         let credentials = self.credentials(node, there, version).await?;
         let mut request = HttpRequest::range(&want);
         request.is_bare = true;
@@ -191,7 +193,6 @@ impl SharedTier {
         if let Some((name, value)) = version.and_then(condition) {
             request.headers.insert(name, value);
         }
-        node.counters.asked();
         let asked = Instant::now();
         let transport = self.0.transport();
         let answer = transport.send_once(RequestClass::Bytes, &request, there).await;
@@ -374,7 +375,8 @@ impl ChunkTier for SharedTier {
             };
             let transport = self.0.transport();
             // nginx answers this by itself. What another engine answers does not matter.
-            let (request, status) = (HttpRequest::head(), node.status());
+            let (mut request, status) = (HttpRequest::head(), node.status());
+            request.is_bare = true;
             let answer = transport.send_once(RequestClass::Names, &request, &status);
             let is_alive = matches!(timeout(LIFE, answer).await, Ok(Ok(_)));
             if is_alive {
