@@ -4,8 +4,10 @@ mod block;
 mod check;
 mod programs;
 mod text;
+mod tier;
 
 pub(super) use block::wrapped;
+pub(super) use tier::figures as node_figures;
 
 #[cfg(test)]
 pub(super) use text::tests::busy;

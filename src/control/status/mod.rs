@@ -18,7 +18,7 @@ pub(crate) use activity::{ErrorCount, OpenFile, SeenFailure, Totals, Waiting, Wa
 pub(crate) use health::Health;
 pub(super) use measure::measure;
 pub(crate) use origin::{Down, Origin};
-pub(crate) use processes::ProgramTraffic;
+pub(crate) use processes::{CLASSES, ProgramTraffic};
 pub(crate) use reads::{Latency, Reads};
 pub(crate) use tier::{Tier, TierNode};
 

@@ -4,7 +4,7 @@
 //! `prometheus-client` writes OpenMetrics. Scrapers that do not ask for that get the older text format ([`classic`]), which
 //! tools and people know.
 //!
-//! **The number of series is bounded.** Labels are fixed words, HTTP statuses that have a name, sources of the library's
+//! **The number of series is bounded.** Labels are fixed words (programs choose their names, so they are summed by class), HTTP statuses that have a name, sources of the library's
 //! file, and origins, of which fetchfs tracks a limited number, and of which [`MOST_ORIGINS`] are shown. A file is never a
 //! label.
 
@@ -12,6 +12,7 @@ mod classic;
 mod encode;
 mod mount;
 mod process;
+mod programs;
 mod tier;
 
 use http::HeaderMap;

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::encode::{Buckets, Metrics, Value};
-use super::{MOST_ORIGINS, tier};
+use super::{MOST_ORIGINS, programs, tier};
 use crate::control::status::{Latency, Origin, Reads, SourceState, Status};
 use crate::stats::Phase;
 
@@ -17,6 +17,7 @@ pub(super) fn encode(metrics: &mut Metrics<'_>, status: &Status) -> std::fmt::Re
     reads(metrics, status)?;
     cache(metrics, status)?;
     waiting(metrics, status)?;
+    programs::encode(metrics, &status.programs)?;
     let origins = shown(&status.origins);
     requests(metrics, &origins)?;
     health(metrics, status, &origins)?;

@@ -1,5 +1,6 @@
 use super::*;
-use crate::control::status::{Down, Origin, Tier, TierNode};
+use crate::control::status::{Down, Origin, ProgramTraffic, Tier, TierNode};
+use crate::stats::ScanClass;
 
 fn with_origins(origins: Vec<Origin>) -> Status {
     Status {
@@ -149,4 +150,37 @@ fn nodes_of_a_tier_have_metrics_of_their_own() {
         r#"fetchfs_tier_node_used{node="http://b/"} 0.0"#
     );
     assert!(!of(&Status::default(), Format::Classic).contains("fetchfs_tier"));
+}
+
+#[test]
+fn programs_are_summed_by_class() {
+    let program = |name: Option<&str>, scanner, fetched_bytes| ProgramTraffic {
+        name: name.map(str::to_owned),
+        read_bytes: 1,
+        fetched_bytes,
+        scanner,
+        refused_reads: u64::from(scanner == Some(ScanClass::Limited)),
+    };
+    let status = Status {
+        programs: vec![
+            program(Some("mpv"), None, 100),
+            program(Some("tumblerd"), Some(ScanClass::Limited), 20),
+            program(None, None, 3),
+            program(None, Some(ScanClass::Limited), 4),
+        ],
+        ..Status::default()
+    };
+    let text = of(&status, Format::Classic);
+    assert_eq!(
+        lines_of(&text, "fetchfs_program_fetched_bytes_total"),
+        [
+            r#"fetchfs_program_fetched_bytes_total{class="ordinary"} 103"#,
+            r#"fetchfs_program_fetched_bytes_total{class="limited"} 24"#,
+            r#"fetchfs_program_fetched_bytes_total{class="gentle"} 0"#,
+        ]
+    );
+    assert_eq!(
+        lines_of(&text, "fetchfs_scanner_refused_reads_total"),
+        ["fetchfs_scanner_refused_reads_total 2"]
+    );
 }

@@ -248,6 +248,33 @@ function showOrigins(status) {
   fill('origins', ...(rows.length ? rows : [nothing(7, 'no server was asked so far')]));
 }
 
+function showTier(status) {
+  const tier = status.tier;
+  at('tier-section').hidden = !tier;
+  if (!tier) return;
+  say('tier-sums', size(tier.received_bytes) + ' from it, ' + size(tier.other_received_bytes) + ' from all other servers');
+  fill('tier', ...tier.nodes.map((node) => make('tr', null,
+    make('th', { scope: 'row' }, node.url),
+    cell('Health', node.unused ? state(false, 'not used', node.unused) : state(true, 'used')),
+    cell('Requests', node.requests.toLocaleString('en'), 'number'),
+    cell('Hits', percent(node.hits, node.hits + node.misses), 'number'),
+    cell('Received', size(node.received_bytes), 'number'),
+    cell('99th percentile', node.p99_ms === null ? '–' : node.p99_ms + ' ms', 'number'),
+    cell('Server asked too', node.hedged_requests.toLocaleString('en'), 'number'),
+    cell('Failed', node.failed_requests.toLocaleString('en'), 'number'))));
+}
+
+function showPrograms(status) {
+  at('programs-section').hidden = status.programs.length === 0;
+  const words = { limited: 'scanner, limited', gentle: 'scanner' };
+  fill('programs', ...status.programs.map((program) => make('tr', null,
+    make('th', { scope: 'row' }, program.name || 'others'),
+    cell('Treated as', words[program.scanner] || 'program'),
+    cell('Read', size(program.read_bytes), 'number'),
+    cell('Fetched for it', size(program.fetched_bytes), 'number'),
+    cell('Refused reads', program.refused_reads.toLocaleString('en'), 'number'))));
+}
+
 function showSources(status) {
   const sources = status.sources || [];
   at('sources-section').hidden = sources.length === 0;
@@ -282,7 +309,9 @@ function show(answer) {
   showFigures(status);
   showFiles(status, answer.maps);
   showOrigins(status);
+  showTier(status);
   showSources(status);
+  showPrograms(status);
   showFailures(status);
   showEvents(status);
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::block::Block;
-use super::programs;
+use super::{programs, tier};
 use crate::cli::support::output::{self, count, size};
-use crate::control::status::{OpenFile, Origin, SeenFailure, Source, SourceState, Status, Tier, Waiting};
+use crate::control::status::{OpenFile, Origin, SeenFailure, Source, SourceState, Status, Waiting};
 use crate::stats::{Operation, Phase};
 
 /// Most failures, open files and sources that are shown; the others are counted.
@@ -54,7 +54,7 @@ pub(super) fn of(status: &Status, now: SystemTime) -> String {
         .iter()
         .for_each(|origin| block.add("servers", &server(origin)));
     if let Some(tier) = &status.tier {
-        shared_tier(&mut block, tier);
+        tier::add(&mut block, tier);
     }
     for down in &status.down {
         let time = duration(down.seconds);
@@ -170,38 +170,6 @@ fn network(block: &mut Block, status: &Status) {
             "network",
             &format!("{} in the background", count(status.jobs as u64, "prefetch job")),
         );
-    }
-}
-
-/// The cache that several machines share.
-fn shared_tier(block: &mut Block, tier: &Tier) {
-    block.add(
-        "tier",
-        &format!(
-            "{} from it, {} from all other servers",
-            size(tier.received_bytes),
-            size(tier.other_received_bytes)
-        ),
-    );
-    for node in &tier.nodes {
-        let known = node.hits + node.misses;
-        let mut parts = vec![count(node.requests, "request")];
-        if known > 0 {
-            parts.push(format!("{} hits", percent(node.hits, known)));
-        }
-        parts.push(size(node.received_bytes));
-        if let Some(p99) = node.p99_ms {
-            parts.push(format!("p99 {p99} ms"));
-        }
-        for (number, what) in [(node.hedged_requests, "hedged"), (node.failed_requests, "failed")] {
-            if number > 0 {
-                parts.push(format!("{number} {what}"));
-            }
-        }
-        if let Some(why) = &node.unused {
-            parts.push(format!("not used now: {why}"));
-        }
-        block.add("tier", &format!("{}: {}", node.url, parts.join(", ")));
     }
 }
 
@@ -335,7 +303,7 @@ fn more(block: &mut Block, name: &'static str, all: usize, shown: usize) {
 }
 
 /// Rounded down: 100 % is all of it.
-fn percent(part: u64, whole: u64) -> String {
+pub(super) fn percent(part: u64, whole: u64) -> String {
     match whole {
         0 => "100 %".to_owned(),
         _ => format!("{} %", output::percent(part, whole)),

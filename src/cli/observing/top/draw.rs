@@ -11,8 +11,9 @@ use ratatui::widgets::{Paragraph, Sparkline};
 
 use super::app::App;
 use crate::cli::observing::map::chart::{Chart, Symbols};
+use crate::cli::observing::status::node_figures;
 use crate::cli::support::output::{self, count, size};
-use crate::control::status::{OpenFile, Origin, Status};
+use crate::control::status::{OpenFile, Origin, Status, TierNode};
 use crate::stats::Phase;
 
 /// Rows of the history of the rate.
@@ -20,6 +21,9 @@ const HISTORY_ROWS: u16 = 3;
 
 /// Rows of servers and of events, with their headings, at least.
 const FEW_ROWS: u16 = 3;
+
+/// Most rows of the nodes of a tier, with their heading.
+const TIER_ROWS: u16 = 5;
 
 /// What the terminal can show.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +59,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, look: Look) {
     };
     let status = &seen.status;
     let servers = (status.origins.len() as u16 + 1).clamp(FEW_ROWS - 1, 6);
-    let [head, summary, history, files, origins, events, foot] = Layout::vertical([
+    let nodes = status
+        .tier
+        .as_ref()
+        .map_or(0, |tier| tier.nodes.len() as u16 + 1)
+        .min(TIER_ROWS);
+    let [head, summary, history, files, origins, tier, events, foot] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(3),
+        Constraint::Length(3 + u16::from(!status.programs.is_empty())),
         Constraint::Length(HISTORY_ROWS),
         Constraint::Fill(3),
         Constraint::Length(servers),
+        Constraint::Length(nodes),
         Constraint::Fill(2),
         Constraint::Length(1),
     ])
@@ -70,6 +80,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, look: Look) {
     draw_history(frame, history, app, look);
     draw_files(frame, files, app, look);
     draw_origins(frame, origins, status, look);
+    draw_tier(frame, tier, status, look);
     draw_events(frame, events, app, status, look);
     draw_foot(frame, foot, app);
 }
@@ -91,7 +102,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, app: &App, status: &Status, look
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
 }
 
-/// Three lines on the mount as a whole.
+/// Three lines on the mount as a whole, and one on the programs that have read.
 fn summary_of(status: &Status, width: u16) -> Vec<Line<'static>> {
     let totals = &status.totals;
     let (reads, bytes) = (
@@ -133,12 +144,38 @@ fn summary_of(status: &Status, width: u16) -> Vec<Line<'static>> {
     };
     // Two of them fit a wide line.
     let joined = format!("{hits}  |  {fetched}");
-    let lines = if joined.chars().count() <= usize::from(width) {
+    let mut lines = if joined.chars().count() <= usize::from(width) {
         vec![cache, joined, waiting]
     } else {
         vec![hits, fetched, waiting]
     };
+    if !status.programs.is_empty() {
+        lines.push(programs_of(status, width));
+    }
     lines.into_iter().map(Line::from).collect()
+}
+
+/// What was fetched for which program, as many as there is room for.
+fn programs_of(status: &Status, width: u16) -> String {
+    let mut line = "fetched for".to_owned();
+    for (number, program) in status.programs.iter().enumerate() {
+        let refused = match program.refused_reads {
+            0 => String::new(),
+            refused => format!(", {} refused", count(refused, "read")),
+        };
+        let scanner = match program.scanner {
+            None => String::new(),
+            Some(_) => format!(" (scanner{refused})"),
+        };
+        let name = program.name.as_deref().unwrap_or("others");
+        let comma = if number == 0 { "" } else { "," };
+        let next = format!("{comma} {name} {}{scanner}", size(program.fetched_bytes));
+        if line.chars().count() + next.chars().count() > usize::from(width) {
+            break;
+        }
+        line.push_str(&next);
+    }
+    line
 }
 
 fn draw_history(frame: &mut Frame<'_>, area: Rect, app: &App, look: Look) {
@@ -269,6 +306,24 @@ fn origin_line(origin: &Origin) -> String {
         text.push_str(&format!(", {} wait", origin.waiters));
     }
     text
+}
+
+fn draw_tier(frame: &mut Frame<'_>, area: Rect, status: &Status, look: Look) {
+    let Some(tier) = &status.tier else { return };
+    let (here, elsewhere) = (size(tier.received_bytes), size(tier.other_received_bytes));
+    let title = format!("TIER, {here} from it, {elsewhere} from other servers");
+    let mut lines = vec![heading(&title, area, look)];
+    for node in &tier.nodes {
+        let style = node.unused.as_ref().map_or(Style::new(), |_| look.colour(Color::Red));
+        lines.push(Line::from(Span::styled(node_line(node), style)));
+    }
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+fn node_line(node: &TierNode) -> String {
+    let unused = node.unused.iter().map(|why| format!("NOT USED: {why}"));
+    let parts: Vec<String> = unused.chain(node_figures(node, percent)).collect();
+    format!("{}: {}", node.url, parts.join(", "))
 }
 
 fn draw_events(frame: &mut Frame<'_>, area: Rect, app: &App, status: &Status, look: Look) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::cli::observing::map::chart::Symbols;
 use crate::cli::observing::status::busy;
 use crate::control::protocol::{FileMap, Request, TreePath};
-use crate::control::status::{OpenFile, Process, Status};
+use crate::control::status::{OpenFile, Process, Status, Tier, TierNode};
 use feed::Seen;
 
 const PLAIN: Look = Look {
@@ -163,4 +163,33 @@ fn failures_and_servers_become_events_once() {
     let what: Vec<_> = app.events.iter().take(2).map(|event| event.what.as_str()).collect();
     assert_eq!(what[0], "https://mirror.example.org:443 responds again");
     assert!(what[1].contains("(4 times)"), "{what:?}");
+}
+
+#[test]
+fn tier_shows_its_nodes() {
+    let node = |url: &str, unused: Option<&str>| TierNode {
+        url: url.to_owned(),
+        group: 0,
+        unused: unused.map(str::to_owned),
+        p99_ms: Some(4.2),
+        requests: 1200,
+        hits: 1176,
+        misses: 24,
+        hedged_requests: 2,
+        failed_requests: u64::from(unused.is_some()),
+        received_bytes: 1 << 30,
+    };
+    let mut seen = seen_with(vec![open("films/a film.mkv", 1)]);
+    seen.status.tier = Some(Tier {
+        nodes: vec![
+            node("http://10.0.0.5:8080", None),
+            node("http://10.0.0.6:8080", Some("it does not answer")),
+        ],
+        received_bytes: 2 << 30,
+        other_received_bytes: 3 << 20,
+    });
+    let mut app = two_files();
+    app.take(Update::Seen(Box::new(seen)));
+    app.rates.clear();
+    insta::assert_snapshot!(text_of(&app, PLAIN, 80, 24));
 }

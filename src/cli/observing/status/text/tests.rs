@@ -1,6 +1,6 @@
 use super::*;
 use crate::control::protocol::TreePath;
-use crate::control::status::{Down, Process, ProgramTraffic, Reads, TierNode, Totals, WaitingRead};
+use crate::control::status::{Down, Process, ProgramTraffic, Reads, Tier, TierNode, Totals, WaitingRead};
 use crate::stats::ScanClass;
 
 /// A program that has read so many MiB, and so many were fetched for it.
