@@ -280,7 +280,8 @@ fn lost_node_costs_the_origin_its_own_extents() {
     let hedged = read_one_of_each(&mount(&origin, &spec));
     let again = extents_asked(&origin, mark).len() as u64;
     // On a machine that is busy with something else, the origin is asked for others, too.
-    let most = extents[lost] + hedged;
+    // And the first request of a mount names no version, so its slice may be fetched under that key.
+    let most = extents[lost] + 1 + hedged;
     assert!(
         again <= most,
         "{again} of {EXTENTS}, {hedged} requests were late, {extents:?}"
