@@ -33,6 +33,7 @@ mod explain;
 mod filesystem;
 mod fleet;
 mod fleet_chaos;
+mod fleet_dns;
 mod fleet_network;
 mod fleet_private;
 mod full_disk;

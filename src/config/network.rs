@@ -81,6 +81,10 @@ pub(super) struct NetworkArgs {
     /// those that are asked if the others fail, and DIRECT, the source's server, at the end, which goes without saying. Names
     /// and dates are always asked of the server. Sources with a login, header, cookie or client certificate are read from
     /// their server only; see --tier-private.
+    ///
+    /// dns:NAME stands for the nodes that DNS has of a name, and is looked up again by TTL: the addresses of dns:NAME or
+    /// dns:NAME:PORT (port 8080 if none is given), or the SRV records of a name that begins with `_`, with their priorities and
+    /// weights. dns://SERVER:PORT/NAME asks this DNS server, and not those of /etc/resolv.conf.
     #[arg(long, value_name = "NODES", value_parser = tier::parse, help_heading = "Network")]
     pub(super) tier: Option<TierConfig>,
 

@@ -75,7 +75,7 @@ impl Engine {
             let client = Client::new(config.http.clone())?;
             clock::restore(&config.cache_dir);
             let cache_config = CacheConfig {
-                tiers: tiers(&client),
+                tiers: tiers(&client, &handle),
                 ..cache_config
             };
             let cache = Cache::open(cache_config, client.clone(), &handle)?;
@@ -152,8 +152,8 @@ impl Drop for Engine {
 }
 
 /// The places besides the origins that a client may have bytes from.
-fn tiers(client: &Client) -> Vec<Arc<dyn ChunkTier>> {
-    let shared = SharedTier::new(client.clone()).map(|tier| Arc::new(tier) as Arc<dyn ChunkTier>);
+fn tiers(client: &Client, runtime: &Handle) -> Vec<Arc<dyn ChunkTier>> {
+    let shared = SharedTier::new(client.clone(), runtime).map(|tier| Arc::new(tier) as Arc<dyn ChunkTier>);
     let mirrors: Arc<dyn ChunkTier> = Arc::new(MirrorTier::new(client.clone()));
     shared.into_iter().chain([mirrors]).collect()
 }

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::util::bandwidth::BandwidthLimit;
 
-use super::{AccessConfig, CookieConfig, Secret, redact};
+use super::{AccessConfig, CookieConfig, Secret, TierConfig, redact};
 
 /// A source and its mirrors.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -21,16 +21,6 @@ impl fmt::Debug for MirrorConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.urls.iter().map(redact)).finish()
     }
-}
-
-/// The nodes of a cache that several machines share, which is asked before the sources' servers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TierConfig {
-    /// Groups in the order in which they are asked; the nodes of a group share the load. Empty if there is no tier.
-    pub groups: Vec<Vec<Url>>,
-    /// Whether nodes get the credentials of sources, to pass them on. Otherwise sources with credentials are read
-    /// directly.
-    pub is_private: bool,
 }
 
 /// The configuration for one source of a library.

@@ -20,11 +20,12 @@ pub(crate) mod secret;
 pub(crate) mod tag;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tier;
 mod tls_failure;
 
 pub(crate) use auth::{AccessConfig, Login, Netrc, NetrcError, TokenSource, run_command};
 pub use config::HttpConfig;
-pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, SiteConfig, TierConfig, TlsConfig};
+pub(crate) use config::{MirrorConfig, Protocol, ProxyChoice, SiteConfig, TlsConfig};
 pub(crate) use connect::SetupError;
 pub(crate) use cookies::{CookieConfig, CookieError, CookieFile, CookieJar};
 pub(crate) use error::{HttpError, HttpErrorKind, NO_STATUS};
@@ -34,3 +35,4 @@ pub(crate) use origin::is_local;
 pub(crate) use redact::{RedactedUrl, redact, strip};
 pub use response::version::{Validator, Version};
 pub(crate) use secret::Secret;
+pub(crate) use tier::{TierConfig, TierMember, TierName};

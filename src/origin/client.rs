@@ -64,7 +64,7 @@ pub struct Client {
 struct ClientState {
     transport: Transport,
     mirrors: Mirrors,
-    tier: TierNodes,
+    tier: Arc<TierNodes>,
     name_slots: PerOrigin<NameSlots>,
     responsiveness: PerOrigin<Responsiveness>,
     aliases: VersionAliases,
@@ -96,7 +96,7 @@ impl Client {
         Ok(Client {
             shared: Arc::new(ClientState {
                 mirrors: Mirrors::new(mirrors(&config)),
-                tier: TierNodes::new(&config.tier),
+                tier: Arc::new(TierNodes::new(config.tier.clone())),
                 transport: Transport::new(config)?,
                 name_slots: PerOrigin::new(move |_| NameSlots::new(connections)),
                 responsiveness: PerOrigin::new(Responsiveness::new),
@@ -307,7 +307,7 @@ impl Client {
     }
 
     /// The nodes of the cache that several machines share.
-    pub(super) fn tier(&self) -> &TierNodes {
+    pub(super) fn tier(&self) -> &Arc<TierNodes> {
         &self.shared.tier
     }
 

@@ -34,7 +34,7 @@ pub(crate) use programs::{ProcessTable, ProcessTraffic, ScanClass};
 pub(crate) use read_log::{ReadLog, SlowRead};
 pub(crate) use reads::{ReadCounts, ReadTotals};
 pub(crate) use requests::{RequestCounters, RequestTotals};
-pub(crate) use tier::{TierCounters, TierCounts, TierNodeTotals, TierTotals};
+pub(crate) use tier::{TierCounters, TierCounts, TierNameTotals, TierNodeTotals, TierTotals};
 pub(crate) use traffic::CacheCounters;
 pub(crate) use unread::UnreadBlocks;
 

@@ -36,6 +36,8 @@ pub(crate) struct TierNodeTotals {
     pub url: String,
     /// The number of its group, from 0.
     pub group: usize,
+    /// The DNS name that it is of, as in the option; `None` for one that the option names itself.
+    pub name: Option<String>,
     /// Why it is not used now, if so.
     pub unused: Option<String>,
     /// The 99th percentile of the last times to a response; `None` after a few responses only.
@@ -46,11 +48,32 @@ pub(crate) struct TierNodeTotals {
     pub counts: TierCounts,
 }
 
+/// A DNS name that stands for nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TierNameTotals {
+    /// As in the option: `dns:NAME`.
+    pub name: String,
+    /// Nodes that were found, in the last look-up that found any.
+    pub nodes: usize,
+    /// Time until it is looked up again, if something is read then. Zero: by the next read.
+    pub next: Duration,
+    /// Why the last look-up failed, if it did.
+    pub error: Option<String>,
+    /// Look-ups so far.
+    pub lookups: u64,
+    /// Those that failed.
+    pub failed_lookups: u64,
+}
+
 /// The nodes of a tier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TierTotals {
     /// In the order of the option.
     pub nodes: Vec<TierNodeTotals>,
+    /// Likewise.
+    pub names: Vec<TierNameTotals>,
+    /// Bytes of the bodies of the responses of nodes that DNS names no more.
+    pub left_received_bytes: u64,
 }
 
 impl TierCounters {

@@ -162,6 +162,10 @@ events! {
     TIER_PLAINTEXT = "tier_plaintext";
     /// `--tier-private`: some sources are read from their servers all the same.
     TIER_BYPASSED = "tier_bypassed";
+    /// A DNS name of a shared cache has other nodes than before.
+    TIER_NAME_FOUND = "tier_name_found";
+    /// The look-up of a DNS name of a shared cache failed.
+    TIER_NAME_FAILED = "tier_name_failed";
     /// A checksum file says another hash of a file that is served.
     CHECKSUM_DIFFERS = "checksum_differs";
     /// Bytes contradict a published hash, and are dropped.

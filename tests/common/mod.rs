@@ -8,6 +8,7 @@
 pub mod black_hole;
 pub mod cached;
 pub mod disk;
+pub mod dns;
 pub mod exposition;
 pub mod files;
 pub mod fleet;

@@ -386,7 +386,7 @@ fn ask(port: u16, path: &str) {
 
 /// A free port that is not given away before the server binds it. The kernel gives ports from 32768 on to connections
 /// and to unspecified binds (ip(7), `ip_local_port_range`), and each port here is handed out once.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Another concurrent run of the tests begins elsewhere.
     let begin = std::process::id().wrapping_mul(97);

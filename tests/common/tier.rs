@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,16 +57,29 @@ impl Tier {
     /// A tier on this loopback address, with more arguments for `fetchfs tier config`.
     #[track_caller]
     pub fn with(ip: Ipv4Addr, allow: &[&str], more: &[&str]) -> Tier {
+        Tier::at((ip, free_port()).into(), allow, more)
+    }
+
+    /// A tier at this address, with more arguments for `fetchfs tier config`.
+    #[track_caller]
+    pub fn at(address: SocketAddr, allow: &[&str], more: &[&str]) -> Tier {
         let home = temporary_directory();
         let cache = home.path().join("cache");
-        Tier::new(home, &cache, (ip, free_port()), Command::new(nginx()), allow, more)
+        Tier::new(home, &cache, address, Command::new(nginx()), allow, more)
     }
 
     /// A tier on this loopback address with its slices on a disk.
     #[track_caller]
     pub fn on_disk(disk: &Path, ip: Ipv4Addr, allow: &[&str]) -> Tier {
         let (home, cache) = (temporary_directory(), disk.join("cache"));
-        Tier::new(home, &cache, (ip, free_port()), Command::new(nginx()), allow, &[])
+        Tier::new(
+            home,
+            &cache,
+            (ip, free_port()).into(),
+            Command::new(nginx()),
+            allow,
+            &[],
+        )
     }
 
     /// A tier at this address of a network.
@@ -74,19 +87,25 @@ impl Tier {
     pub fn in_network(network: &Network, ip: Ipv4Addr, allow: &[&str]) -> Tier {
         let home = temporary_directory();
         let cache = home.path().join("cache");
-        Tier::new(home, &cache, (ip, free_port()), network.command(&nginx()), allow, &[])
+        Tier::new(
+            home,
+            &cache,
+            (ip, free_port()).into(),
+            network.command(&nginx()),
+            allow,
+            &[],
+        )
     }
 
     #[track_caller]
     fn new(
         home: TempDir,
         cache: &Path,
-        address: (Ipv4Addr, u16),
+        address: SocketAddr,
         mut command: Command,
         allow: &[&str],
         more: &[&str],
     ) -> Tier {
-        let address = SocketAddr::V4(SocketAddrV4::new(address.0, address.1));
         fs::create_dir(cache).expect("a directory for the cache");
         let mut config = fetchfs();
         config.args(["tier", "config", "--cache-size", "1G", "--listen", &address.to_string()]);
@@ -138,6 +157,11 @@ impl Tier {
     /// What nginx printed since its start.
     pub fn output(&self) -> String {
         fs::read_to_string(self.home.path().join("output")).unwrap_or_default()
+    }
+
+    /// The address at which it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its URL, as for `--tier`.

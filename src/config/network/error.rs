@@ -46,6 +46,11 @@ pub(crate) enum NetworkError {
     /// The User-Agent has invalid characters.
     #[error("--user-agent: has a character that is not allowed in a header")]
     UserAgent,
+    /// Credentials would go to nodes that DNS names.
+    #[error(
+        "--tier-private: `{0}` would let DNS say which machine gets the credentials; name the nodes by their URLs in --tier"
+    )]
+    PrivateTierOfName(String),
     /// A password without a user.
     #[error(
         "--password-file, --password-command: the user name is missing; give it with --login, or in the URL: https://USER@HOST/"

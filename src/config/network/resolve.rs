@@ -19,6 +19,14 @@ use crate::http::{
 };
 use crate::source::SourceSpec;
 
+/// The configuration of the shared tier.
+fn tier(config: TierConfig, is_private: bool) -> Result<TierConfig, NetworkError> {
+    if let Some(name) = config.names().next().filter(|_| is_private) {
+        return Err(NetworkError::PrivateTierOfName(name.to_string()));
+    }
+    Ok(TierConfig { is_private, ..config })
+}
+
 impl NetworkArgs {
     /// The client's configuration for these sources. `timeout` and `max_connections` come from other options.
     pub(in crate::config) fn resolve(self, sources: &[SourceSpec]) -> Result<HttpConfig, NetworkError> {
@@ -54,10 +62,7 @@ impl NetworkArgs {
                 keeps: !self.no_cookies,
             },
             mirrors,
-            tier: TierConfig {
-                is_private: self.tier_private,
-                ..self.tier.unwrap_or_default()
-            },
+            tier: tier(self.tier.unwrap_or_default(), self.tier_private)?,
             tls: TlsConfig {
                 ca_cert: self.ca_cert.map(absolute).transpose()?,
                 client_cert: self.client_cert.map(absolute).transpose()?,

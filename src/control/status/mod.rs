@@ -20,7 +20,7 @@ pub(super) use measure::measure;
 pub(crate) use origin::{Down, Origin};
 pub(crate) use processes::{CLASSES, ProgramTraffic};
 pub(crate) use reads::{Latency, Reads};
-pub(crate) use tier::{Tier, TierNode};
+pub(crate) use tier::{Tier, TierName, TierNode};
 
 use crate::source::library::{MemberState, MemberStatus};
 pub(crate) use crate::stats::Process;

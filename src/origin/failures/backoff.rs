@@ -13,7 +13,7 @@ const JITTER: f64 = 0.25;
 
 /// The pauses between attempts: an iterator that ends when the retries are used up.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(in crate::origin) struct Backoff {
     first: Duration,
     /// The longest pause, jitter included.
     longest: Duration,
@@ -34,7 +34,7 @@ impl Backoff {
     }
 
     /// An endless series of pauses, none longer than `longest`.
-    pub(super) fn up_to(first: Duration, longest: Duration) -> Backoff {
+    pub(in crate::origin) fn up_to(first: Duration, longest: Duration) -> Backoff {
         Backoff {
             longest,
             ..Backoff::new(first, u32::MAX)
@@ -56,7 +56,7 @@ impl Backoff {
     }
 
     /// After a success: restores all retries and the short first pause.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::origin) fn reset(&mut self) {
         self.used = 0;
     }
 }

@@ -5,7 +5,7 @@
 //! - [`retry`] decides by that whether a request is sent again, and after which [pause](backoff).
 //! - [`responsiveness`] is about an origin that has not failed but does not answer either.
 
-mod backoff;
+pub(super) mod backoff;
 pub(super) mod failure_attribution;
 pub(super) mod health;
 pub(crate) mod responsiveness;

@@ -3,8 +3,10 @@
 //!
 //! - **It is asked first**, for the bytes of files. Names, sizes and dates are asked of the origin, and what the tier says
 //!   of a version counts only where the origin has said nothing yet, as the first answer for a file does.
-//! - **Which node.** The nodes of a group share the files by extents of 64 MiB ([`Node::weight`]). The others of the group
+//! - **Which node.** The nodes of a group share the files by extents of 64 MiB ([`rendezvous`]). The others of the group
 //!   follow, then the next group, then the origin.
+//! - **Names.** A member of a group may be a DNS name. It is looked up ([`lookup`]) when the mount begins, and when a fetch
+//!   asks for nodes after the time of the records ([`schedule`]). No fetch waits for that: it gets the nodes that are known.
 //! - **Versions.** The request names the version, and the node keeps each version's slices apart
 //!   ([`condition`]). Its response is validated like a mirror's.
 //! - **Failures.** A node that refuses connections is paused like any server ([`Health`](super::Health)). One that is
@@ -15,36 +17,37 @@
 
 mod finding;
 mod latency;
+mod lookup;
 mod node;
+mod nodes;
 mod private;
+mod rendezvous;
+mod schedule;
 
 use std::{
-    collections::HashMap,
-    fmt,
     ops::Range,
     pin::Pin,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use parking_lot::Mutex;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 use url::Url;
 
-use self::{finding::Finding, node::Node, private::CredentialHashes};
+pub(super) use self::nodes::TierNodes;
+use self::{finding::Finding, node::Node, nodes::Lacking};
 use super::{
     Client, Content,
     limits::request_class::RequestClass,
     mirror_tier::{judge_expected, no_answer},
-    request::transport::{HttpRequest, Transport},
+    request::transport::HttpRequest,
     tier::{ChunkTier, Expected, SLICE, TierAnswer, TierRange},
 };
 use crate::{
-    http::{
-        HttpError, HttpErrorKind, TierConfig, Validator, Version, redact, response::validation::Verdict, tag::untagged,
-    },
-    stats::{TierNodeTotals, TierTotals},
+    http::{HttpError, HttpErrorKind, Validator, Version, redact, response::validation::Verdict, tag::untagged},
     util::events,
 };
 
@@ -69,109 +72,35 @@ const LEAST: u64 = 8 << 10;
 /// Longest wait for a sign of life. It costs a node no more than a connection.
 const LIFE: Duration = Duration::from_millis(300);
 
-/// Most notes of what a node lacks. A forgotten one costs one request.
-const MOST: usize = 4096;
-
-/// The nodes of a client's tier and their state.
-#[derive(Default)]
-pub(super) struct TierNodes {
-    /// The groups in the order in which they are asked.
-    groups: Vec<Vec<Arc<Node>>>,
-    /// What nodes lack, and until when they are not asked for it. **No other lock is taken under it.**
-    lacking: Mutex<HashMap<Lacking, Instant>>,
-    /// Whether nodes get the credentials of sources.
-    is_private: bool,
-    hashes: CredentialHashes,
-}
-
-/// What a node lacks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Lacking {
-    /// Of a file in the node, or of a server.
-    address: Url,
-    /// The version; `None` for all of them.
-    validator: Option<Validator>,
-    /// The number of the slice; `None` for all of them.
-    slice: Option<u64>,
-}
-
-impl TierNodes {
-    pub(super) fn new(config: &TierConfig) -> TierNodes {
-        let group = |urls: &Vec<Url>| urls.iter().map(|url| Arc::new(Node::new(url))).collect();
-        TierNodes {
-            groups: config.groups.iter().map(group).collect(),
-            lacking: Mutex::default(),
-            is_private: config.is_private,
-            hashes: CredentialHashes::default(),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.groups.iter().flatten()
-    }
-
-    /// The node that has this address.
-    fn of(&self, address: &Url) -> Option<&Arc<Node>> {
-        self.all().find(|node| node.has(address))
-    }
-
-    /// The nodes in the order in which to ask them for an extent of a file.
-    fn in_order(&self, file: &Url, extent: u64) -> Vec<&Arc<Node>> {
-        let mut nodes = Vec::new();
-        for group in &self.groups {
-            let mut group: Vec<_> = group.iter().collect();
-            group.sort_by_key(|node| std::cmp::Reverse(node.weight(file, extent)));
-            nodes.extend(group);
-        }
-        nodes
-    }
-
-    fn lacks(&self, what: &Lacking) -> bool {
-        let lacking = self.lacking.lock();
-        lacking.get(what).is_some_and(|until| Instant::now() < *until)
-    }
-
-    fn note_lacking(&self, what: Lacking, time: Duration) {
-        let mut lacking = self.lacking.lock();
-        if lacking.len() >= MOST {
-            lacking.clear();
-        }
-        lacking.insert(what, Instant::now() + time);
-    }
-
-    /// What the nodes did so far; `None` without a tier.
-    pub(super) fn totals(&self, transport: &Transport) -> Option<TierTotals> {
-        let of = |group: usize, node: &Node| TierNodeTotals {
-            url: node.name().to_owned(),
-            group,
-            unused: node
-                .unused()
-                .map(str::to_owned)
-                .or_else(|| Some(transport.healths.of_url(&node.url).down()?.why.to_string())),
-            p99: node.p99(),
-            received_bytes: transport.requests.of_url(&node.url).totals().received_bytes,
-            counts: node.counters.counts(),
-        };
-        let groups = self.groups.iter().enumerate();
-        let nodes: Vec<_> = groups
-            .flat_map(|(number, nodes)| nodes.iter().map(move |node| of(number, node)))
-            .collect();
-        (!nodes.is_empty()).then_some(TierTotals { nodes })
-    }
-}
-
 /// The tier of a client's configuration.
 #[derive(Debug)]
-pub(crate) struct SharedTier(Client);
+pub(crate) struct SharedTier {
+    client: Client,
+    /// Where names are looked up.
+    runtime: Handle,
+}
 
 impl SharedTier {
     /// The tier of this client's configuration; `None` if it has none.
-    pub(crate) fn new(client: Client) -> Option<SharedTier> {
-        (!client.tier().groups.is_empty()).then_some(SharedTier(client))
+    pub(crate) fn new(client: Client, runtime: &Handle) -> Option<SharedTier> {
+        let runtime = runtime.clone();
+        let tier = client
+            .tier()
+            .is_configured()
+            .then_some(SharedTier { client, runtime })?;
+        tier.look_up();
+        Some(tier)
     }
 
     fn nodes(&self) -> &TierNodes {
-        self.0.tier()
+        self.client.tier()
+    }
+
+    /// Looks up the names that are due, in the background.
+    fn look_up(&self) {
+        if !self.client.is_offline() {
+            self.client.tier().look_up(&self.runtime);
+        }
     }
 
     /// The request of a range, or why there is no answer to it that counts.
@@ -194,7 +123,7 @@ impl SharedTier {
             request.headers.insert(name, value);
         }
         let asked = Instant::now();
-        let transport = self.0.transport();
+        let transport = self.client.transport();
         let answer = transport.send_once(RequestClass::Bytes, &request, there).await;
         let answer = answer.inspect_err(|error| {
             node.counters.failed();
@@ -255,9 +184,9 @@ impl SharedTier {
     ) -> Result<Option<HeaderMap>, HttpError> {
         let file = node
             .file(there)
-            .filter(|file| self.nodes().is_private && self.0.sends_secrets_to(file));
+            .filter(|file| self.nodes().is_private() && self.client.sends_secrets_to(file));
         let Some(file) = file else { return Ok(None) };
-        if let Some(headers) = self.0.passed_on(&file).await {
+        if let Some(headers) = self.client.passed_on(&file).await {
             return Ok(Some(headers));
         }
         // The direct request says why.
@@ -294,10 +223,9 @@ impl SharedTier {
             finding,
             Finding::OriginUnreachable | Finding::OfTheOrigin | Finding::Refused
         );
-        let others = self
-            .nodes()
-            .all()
-            .filter(|other| is_of_all && other.name() != node.name());
+        let groups = self.nodes().groups();
+        let others = groups.iter().flatten().map(|member| &member.node);
+        let others = others.filter(|other| is_of_all && other.name() != node.name());
         for address in others.filter_map(|other| other.counterpart(node, there)) {
             let lacking = Lacking {
                 address,
@@ -325,8 +253,8 @@ impl ChunkTier for SharedTier {
         if !matches!(file.scheme(), "http" | "https") || !is_nameable {
             return Vec::new();
         }
-        let can_pass_on = || self.nodes().is_private && self.0.can_pass_on(&file);
-        if self.0.sends_secrets_to(&file) && !can_pass_on() {
+        let can_pass_on = || self.nodes().is_private() && self.client.can_pass_on(&file);
+        if self.client.sends_secrets_to(&file) && !can_pass_on() {
             return Vec::new();
         }
         let validator = version.map(|version| &version.validator);
@@ -341,8 +269,9 @@ impl ChunkTier for SharedTier {
                 && !nodes.lacks(&lacking(address, validator, None))
                 && !nodes.lacks(&lacking(address, validator, Some(bytes.start / SLICE)))
                 // Its bytes contradicted a published hash.
-                && !self.0.is_left_out(address)
+                && !self.client.is_left_out(address)
         };
+        self.look_up();
         let nodes = self.nodes().in_order(&file, bytes.start / EXTENT).into_iter();
         let used = nodes.filter(|node| node.unused().is_none());
         used.filter_map(|node| node.address(&file)).filter(is_there).collect()
@@ -351,7 +280,7 @@ impl ChunkTier for SharedTier {
     fn range<'a>(&'a self, there: &'a Url, want: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a> {
         Box::pin(async move {
             match self.nodes().of(there) {
-                Some(node) => self.request(node, there, want, expected).await,
+                Some(node) => self.request(&node, there, want, expected).await,
                 None => Err(HttpError {
                     kind: HttpErrorKind::BadAnswer("no node of the tier".to_owned()),
                     url: redact(there),
@@ -373,7 +302,7 @@ impl ChunkTier for SharedTier {
             let Some(node) = self.nodes().of(there) else {
                 return false;
             };
-            let transport = self.0.transport();
+            let transport = self.client.transport();
             // nginx answers this by itself. What another engine answers does not matter.
             let (mut request, status) = (HttpRequest::head(), node.status());
             request.is_bare = true;
@@ -396,7 +325,7 @@ impl ChunkTier for SharedTier {
         if let Some(node) = self.nodes().of(there)
             && node.was_late(Instant::from_std(asked))
         {
-            rests(node, "it does not answer");
+            rests(&node, "it does not answer");
         }
     }
 
@@ -404,7 +333,7 @@ impl ChunkTier for SharedTier {
         if let Some(node) = self.nodes().of(there) {
             node.counters.failed();
             if node.failed("a response broke off") {
-                rests(node, "a response broke off");
+                rests(&node, "a response broke off");
             }
         }
     }
@@ -441,12 +370,6 @@ fn server_in(address: &Url) -> Url {
     let (scheme, host) = (parts.nth(1).unwrap_or_default(), parts.next().unwrap_or_default());
     server.set_path(&format!("/{scheme}/{host}/"));
     server
-}
-
-impl fmt::Debug for TierNodes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.all().map(|node| node.name())).finish()
-    }
 }
 
 impl Client {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::{Position, Url};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::latency::Latency;
 use crate::stats::TierCounters;
@@ -94,13 +93,6 @@ impl Node {
     pub(super) fn counterpart(&self, other: &Node, address: &Url) -> Option<Url> {
         let rest = address.as_str().strip_prefix(other.base.as_str())?;
         Url::parse(&format!("{}{rest}", self.base)).ok()
-    }
-
-    /// Its weight for an extent of a file: the node with the largest has it. **The same on all machines**, whatever the
-    /// order in which their users name the nodes. If a node goes, only its own extents move.
-    pub(super) fn weight(&self, file: &Url, extent: u64) -> u64 {
-        let place = xxh3_64_with_seed(file.as_str().as_bytes(), extent);
-        xxh3_64_with_seed(self.base.as_bytes(), place)
     }
 
     /// Why it is not used now.
@@ -201,27 +193,6 @@ mod tests {
             assert_eq!(node.address(&node.file(&there).unwrap()), Some(there));
         }
         assert!(!node.has(&url("http://tier:8081/https/h/x")));
-    }
-
-    #[test]
-    fn lost_node_moves_only_its_own_extents() {
-        let names = ["http://a:8080", "http://b:8080", "http://c:8080"];
-        let nodes = names.map(|name| Node::new(&url(name)));
-        let owner = |nodes: &[&Node], extent| {
-            let file = url("https://h/f");
-            let most = nodes.iter().max_by_key(|node| node.weight(&file, extent));
-            most.unwrap().name().to_owned()
-        };
-        let all: Vec<&Node> = nodes.iter().collect();
-        let mut counts = [0; 3];
-        for extent in 0..3000 {
-            let before = owner(&all, extent);
-            let at = names.iter().position(|name| *name == before).unwrap();
-            counts[at] += 1;
-            let after = owner(&all[..2], extent);
-            assert!(before == names[2] || before == after, "extent {extent} moved");
-        }
-        assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,7 +158,7 @@ pub(in crate::origin) fn warn(config: &HttpConfig) {
     if !config.tier.is_private {
         return;
     }
-    let mut nodes = config.tier.groups.iter().flatten();
+    let mut nodes = config.tier.nodes();
     if let Some(node) = nodes.find(|node| is_overheard(node)) {
         log::warn!(
             event = events::TIER_PLAINTEXT;

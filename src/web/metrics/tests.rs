@@ -1,5 +1,5 @@
 use super::*;
-use crate::control::status::{Down, Origin, ProgramTraffic, Tier, TierNode};
+use crate::control::status::{Down, Origin, ProgramTraffic, Tier, TierName, TierNode};
 use crate::stats::ScanClass;
 
 fn with_origins(origins: Vec<Origin>) -> Status {
@@ -117,6 +117,7 @@ fn nodes_of_a_tier_have_metrics_of_their_own() {
     let node = |url: &str, unused: Option<&str>| TierNode {
         url: url.to_owned(),
         group: 0,
+        name: None,
         unused: unused.map(str::to_owned),
         p99_ms: None,
         requests: 9,
@@ -128,6 +129,14 @@ fn nodes_of_a_tier_have_metrics_of_their_own() {
     };
     let tier = Tier {
         nodes: vec![node("http://a/", None), node("http://b/", Some("it is left out"))],
+        names: vec![TierName {
+            name: "dns:tier.example.org".to_owned(),
+            nodes: 2,
+            next_lookup_seconds: 0,
+            error: None,
+            lookups: 7,
+            failed_lookups: 3,
+        }],
         received_bytes: 8192,
         other_received_bytes: 0,
     };
@@ -149,6 +158,11 @@ fn nodes_of_a_tier_have_metrics_of_their_own() {
         of_b("fetchfs_tier_node_used"),
         r#"fetchfs_tier_node_used{node="http://b/"} 0.0"#
     );
+    for (metric, value) in [("nodes", "2.0"), ("lookups_total", "7"), ("failed_lookups_total", "3")] {
+        let name = format!("fetchfs_tier_name_{metric}");
+        let expected = format!(r#"{name}{{name="dns:tier.example.org"}} {value}"#);
+        assert_eq!(lines_of(&text, &name), [expected]);
+    }
     assert!(!of(&Status::default(), Format::Classic).contains("fetchfs_tier"));
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Result;
 
 use super::encode::{Metrics, Value};
-use crate::control::status::{Tier, TierNode};
+use crate::control::status::{Tier, TierName, TierNode};
 
 /// Writes them.
 pub(super) fn encode(metrics: &mut Metrics<'_>, tier: &Tier) -> Result {
@@ -49,5 +49,33 @@ pub(super) fn encode(metrics: &mut Metrics<'_>, tier: &Tier) -> Result {
         tier.nodes
             .iter()
             .map(|node| ([("node", Value(&node.url))], is_used(node))),
+    )?;
+    if tier.names.is_empty() {
+        return Ok(());
+    }
+    metrics.gauges(
+        "fetchfs_tier_name_nodes",
+        "Nodes that DNS has of a name of the tier",
+        of_names(tier, |name| name.nodes as f64),
+    )?;
+    metrics.counters(
+        "fetchfs_tier_name_lookups",
+        "Look-ups of a name of the tier",
+        of_names(tier, |name| name.lookups),
+    )?;
+    metrics.counters(
+        "fetchfs_tier_name_failed_lookups",
+        "Look-ups of a name of the tier that failed",
+        of_names(tier, |name| name.failed_lookups),
     )
+}
+
+/// A value of each name.
+fn of_names<T>(
+    tier: &Tier,
+    value: impl Fn(&TierName) -> T,
+) -> impl Iterator<Item = ([(&'static str, Value<'_>); 1], T)> {
+    tier.names
+        .iter()
+        .map(move |name| ([("name", Value(&name.name))], value(name)))
 }

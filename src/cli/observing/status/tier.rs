@@ -1,7 +1,7 @@
 //! The cache that several machines share, for people.
 
 use super::block::Block;
-use super::text::percent;
+use super::text::{duration, percent};
 use crate::cli::support::output::{count, size};
 use crate::control::status::{Tier, TierNode};
 
@@ -15,9 +15,21 @@ pub(super) fn add(block: &mut Block, tier: &Tier) {
             size(tier.other_received_bytes)
         ),
     );
+    for name in &tier.names {
+        let mut parts = vec![count(name.nodes as u64, "node")];
+        parts.extend(name.error.clone());
+        parts.push(match name.next_lookup_seconds {
+            0 => "looked up again by the next read".to_owned(),
+            seconds => format!("looked up again in {}", duration(seconds)),
+        });
+        block.add("tier", &format!("{}: {}", name.name, parts.join("; ")));
+    }
     for node in &tier.nodes {
         let mut parts = vec![count(node.requests, "request")];
         parts.extend(figures(node, percent));
+        if let Some(name) = &node.name {
+            parts.push(format!("of {name}"));
+        }
         if let Some(why) = &node.unused {
             parts.push(format!("not used now: {why}"));
         }

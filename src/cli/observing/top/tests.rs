@@ -170,6 +170,7 @@ fn tier_shows_its_nodes() {
     let node = |url: &str, unused: Option<&str>| TierNode {
         url: url.to_owned(),
         group: 0,
+        name: None,
         unused: unused.map(str::to_owned),
         p99_ms: Some(4.2),
         requests: 1200,
@@ -185,6 +186,7 @@ fn tier_shows_its_nodes() {
             node("http://10.0.0.5:8080", None),
             node("http://10.0.0.6:8080", Some("it does not answer")),
         ],
+        names: Vec::new(),
         received_bytes: 2 << 30,
         other_received_bytes: 3 << 20,
     });

@@ -119,3 +119,12 @@ fn mirrors_have_no_login_and_need_one_source() {
     insta::assert_snapshot!(wrong(&one, &["--mirror=http://ann:hunter2@b/"]), @"--mirror: http://b/: credentials are never sent to a mirror; write its URL without a user");
     insta::assert_snapshot!(wrong(&["http://a/", "http://b/"], &["--mirror=http://c/"]), @"--mirror needs exactly one source, but there are 2; mount them separately");
 }
+
+#[test]
+fn dns_does_not_say_who_gets_credentials() {
+    let one = ["https://host/"];
+    let by_url = ["--tier=https://a:8080", "--tier-private"];
+    assert!(http(&one, &by_url).unwrap().tier.is_private);
+    assert!(!http(&one, &["--tier=dns:tier"]).unwrap().tier.is_private);
+    insta::assert_snapshot!(wrong(&one, &["--tier=https://a|dns:tier", "--tier-private"]), @"--tier-private: `dns:tier` would let DNS say which machine gets the credentials; name the nodes by their URLs in --tier");
+}

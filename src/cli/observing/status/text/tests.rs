@@ -1,6 +1,6 @@
 use super::*;
 use crate::control::protocol::TreePath;
-use crate::control::status::{Down, Process, ProgramTraffic, Reads, Tier, TierNode, Totals, WaitingRead};
+use crate::control::status::{Down, Process, ProgramTraffic, Reads, Tier, TierName, TierNode, Totals, WaitingRead};
 use crate::stats::ScanClass;
 
 /// A program that has read so many MiB, and so many were fetched for it.
@@ -143,6 +143,7 @@ fn tier_shows_its_nodes() {
     let node = |url: &str, unused: Option<&str>| TierNode {
         url: url.into(),
         group: 0,
+        name: None,
         unused: unused.map(str::to_owned),
         p99_ms: Some(4.2),
         requests: 1200,
@@ -152,10 +153,26 @@ fn tier_shows_its_nodes() {
         failed_requests: 0,
         received_bytes: 1 << 30,
     };
+    let name = |name: &str, nodes, next_lookup_seconds, error: Option<&str>| TierName {
+        name: name.into(),
+        nodes,
+        next_lookup_seconds,
+        error: error.map(str::to_owned),
+        lookups: 9,
+        failed_lookups: 0,
+    };
     let tier = Tier {
         nodes: vec![
             node("http://10.0.0.5:8080", None),
             node("http://10.0.0.6:8080", Some("it does not answer")),
+            TierNode {
+                name: Some("dns:tier.example.org".into()),
+                ..node("http://10.0.0.7:8080", None)
+            },
+        ],
+        names: vec![
+            name("dns:tier.example.org", 1, 25, None),
+            name("dns:a", 0, 0, Some("DNS has no such name")),
         ],
         received_bytes: 2 << 30,
         other_received_bytes: 3 << 20,
@@ -168,7 +185,7 @@ fn tier_shows_its_nodes() {
     let shown: Vec<_> = text
         .lines()
         .skip_while(|line| !line.trim_start().starts_with("tier"))
-        .take(6)
+        .take(9)
         .collect();
     insta::assert_snapshot!(shown.join("\n"));
 }
