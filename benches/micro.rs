@@ -176,6 +176,7 @@ impl Simulation {
             fetches_per_origin: 16,
             fetch_len: FETCH,
             split_distance: 1 << 20,
+            slice: None,
             is_throttled: false,
         };
         Simulation {

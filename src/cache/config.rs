@@ -52,6 +52,12 @@ impl CacheConfig {
         }
     }
 
+    /// Bytes of the slices of a tier that is asked first.
+    pub(super) fn slice(&self) -> Option<u64> {
+        let first = self.tiers.iter().filter(|tier| tier.is_asked_first());
+        first.filter_map(|tier| tier.slice()).next()
+    }
+
     /// Minimum bytes of the cache: two chunks for each connection.
     pub(super) fn least_size(&self) -> u64 {
         CacheConfig::least_size_for(self.max_connections, self.chunk_size)

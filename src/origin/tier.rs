@@ -37,6 +37,12 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Bytes of the units in which it fetches and keeps files, if it does. Requests that end on their edges do not wait for
+    /// one another.
+    fn slice(&self) -> Option<u64> {
+        None
+    }
+
     /// The URLs at which it may have `bytes` (end exclusive) of a file, in order of preference. `version` is the file's
     /// version, once it is known. **A URL whose
     /// [`range`](Self::range) was answered with an error is missing for a while**, or a fetch would ask it without end.

@@ -270,6 +270,8 @@ impl Fetch {
         if tier.is_none() {
             job.manager
                 .report(|scheduler| scheduler.answered(job.order.id, &origin));
+        } else {
+            job.manager.report(|scheduler| scheduler.answered_by_tier(&origin));
         }
         let server = tier.as_ref().and_then(|tier| Origin::of(&tier.url));
         job.control.note_server(server.as_ref().unwrap_or(&origin));
@@ -303,9 +305,14 @@ impl Fetch {
         // Time in which the connection was silent is not the server's either.
         if !matches!(&result, Err(ReadError::Http(error)) if error.kind == HttpErrorKind::AskAgain) {
             let (serves, latency, time) = (client.serves(&origin), answered - asked, answered.elapsed());
+            let is_of_a_tier = tier.is_some();
             job.manager.report(|scheduler| {
                 scheduler.serves(&origin, serves);
-                scheduler.measured(&origin, latency, bytes, time);
+                if is_of_a_tier {
+                    scheduler.measured_by_tier(&origin, latency, bytes, time);
+                } else {
+                    scheduler.measured(&origin, latency, bytes, time);
+                }
             });
         }
         if matches!(result, Err(ReadError::Rejected)) {

@@ -55,6 +55,7 @@ mod redirects;
 mod refusals;
 mod running_fetch;
 mod scans;
+mod slices;
 mod stalls;
 mod status;
 mod wanted_chunks;
@@ -76,6 +77,7 @@ use origin_state::OriginNumber;
 use queues::EntryQueues;
 use refusals::Refused;
 pub use refusals::{AfterRefusal, Refusal};
+use slices::Slices;
 pub use status::{EntryActivity, OriginStatus, WaiterStatus};
 pub use windows::{StreamId, WindowUpdate};
 
@@ -92,6 +94,8 @@ pub struct Limits {
     pub split_distance: u64,
     /// True if `--bwlimit` throttles the bodies. A slow fetch then says nothing about its server.
     pub is_throttled: bool,
+    /// Bytes of the slices that a tier fetches and keeps, if one is asked first.
+    pub slice: Option<u64>,
 }
 
 /// Takes events, and adds to the list of actions that follow from them.
@@ -106,8 +110,9 @@ impl Scheduler {
     /// A scheduler with no entries.
     pub fn new(limits: Limits) -> Scheduler {
         let queues = EntryQueues::new(limits.fetches_per_origin);
+        let slices = limits.slice.map(|bytes| Slices { bytes });
         Scheduler {
-            table: FetchTable::new(queues, limits.split_distance),
+            table: FetchTable::new(queues, limits.split_distance, slices),
             dispatcher: Dispatcher::new(limits.fetch_len, limits.is_throttled),
             closed: false,
         }
@@ -255,6 +260,19 @@ impl Scheduler {
     pub fn answered(&mut self, fetch: FetchId, origin: &Origin) {
         self.heard_from(fetch, origin);
         self.table.note_served(fetch, true);
+        self.line_is_of_a_tier(origin, false);
+    }
+
+    /// The head of an answer has come from a tier, in place of this origin.
+    pub fn answered_by_tier(&mut self, origin: &Origin) {
+        self.line_is_of_a_tier(origin, true);
+    }
+
+    fn line_is_of_a_tier(&mut self, origin: &Origin, is_of_a_tier: bool) {
+        let origin = self.table.queues.number(origin);
+        self.table
+            .queues
+            .change(origin, |at| at.lines.is_of_a_tier = is_of_a_tier);
     }
 
     /// An origin answered after `latency`, and sent `bytes` of the body in `time`.
@@ -262,8 +280,17 @@ impl Scheduler {
         let origin = self.table.queues.number(origin);
         self.table.queues.change(origin, |at| {
             at.answers += 1;
-            at.fetch_size.note(latency, bytes, time);
+            at.lines.own.note(latency, bytes, time);
             at.fetch_limit.answered(at.running(), self.dispatcher.now);
+        });
+    }
+
+    /// A tier answered in place of this origin. Says nothing of how much the origin itself accepts.
+    pub fn measured_by_tier(&mut self, origin: &Origin, latency: Duration, bytes: u64, time: Duration) {
+        let origin = self.table.queues.number(origin);
+        self.table.queues.change(origin, |at| {
+            at.answers += 1;
+            at.lines.of_tier.note(latency, bytes, time);
         });
     }
 
@@ -308,6 +335,10 @@ impl Scheduler {
         if let Some((origin, brought, is_first)) = self.table.progress(fetch, watermark) {
             self.table.queues.change(origin, |at| {
                 let (running, all) = (at.running(), at.connections());
+                // What a tier has comes over another line than what it has to fetch.
+                if at.lines.is_of_a_tier {
+                    return;
+                }
                 at.concurrency_probe.note(brought, running, all, self.dispatcher.now);
             });
             if is_first {
@@ -339,7 +370,9 @@ impl Scheduler {
         let served = fetches.filter(|(_, fetch)| fetch.is_served(self.table.period)).count();
         self.table.queues.change(origin, |at| {
             at.rate.note_answer(was_refused, self.dispatcher.now);
-            at.fetch_limit.served_at_once(served);
+            if !at.lines.is_of_a_tier {
+                at.fetch_limit.served_at_once(served);
+            }
         });
     }
 
@@ -499,7 +532,7 @@ impl Scheduler {
     pub fn useful_window(&mut self, entry: &CacheEntry) -> u64 {
         let origin = self.table.queues.origin_of(entry);
         let at = self.table.queues.at(origin);
-        let longest = at.fetch_size.fetch_len(u64::MAX, 1).min(self.dispatcher.fetch_len);
+        let longest = at.fetch_size().fetch_len(u64::MAX, 1).min(self.dispatcher.fetch_len);
         longest * at.connections() as u64 / 3 * 4
     }
 

@@ -107,6 +107,7 @@ impl Cache {
             fetch_len: FETCH_LEN,
             split_distance: SPLIT_DISTANCE,
             is_throttled,
+            slice: config.slice(),
         };
         let manager = ChunkManager::new(limits, config.read_timeout, Arc::clone(&downloader) as _);
         runtime.spawn(Arc::clone(&manager).watch_waits());

@@ -247,6 +247,10 @@ impl ChunkTier for SharedTier {
         true
     }
 
+    fn slice(&self) -> Option<u64> {
+        Some(SLICE)
+    }
+
     fn candidates(&self, content: &Content, bytes: &Range<u64>, version: Option<&Version>) -> Vec<Url> {
         let file = untagged(content.url());
         let is_nameable = version.is_none_or(|version| content.is_hashed() || condition(version).is_some());

@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     fetch_len: 16 * C,
     split_distance: 4 * C,
     is_throttled: false,
+    slice: None,
 };
 
 fn entry(chunks: u64) -> Arc<CacheEntry> {

@@ -103,7 +103,13 @@ impl Dispatcher {
         } else {
             // Wanted neighbours come with the same request, at any priority.
             let fetch_len = self.fetch_len;
-            chunks = FetchPlan { queue, at, fetch_len }.chunks(first);
+            let plan = FetchPlan {
+                queue,
+                at,
+                fetch_len,
+                slices: table.slices,
+            };
+            chunks = plan.chunks(first);
         }
         if chunks.is_empty() {
             // The first chunk has become present at this moment.
@@ -220,13 +226,13 @@ impl SlotHolders<'_> {
         }
         let keeps_a_stream_going = queue.base_of(fetch) == Some(Priority::High) && queue.fetches.len() == 1;
         let due = fetch.bytes_to(left.end, &queue.entry);
-        keeps_a_stream_going || due <= self.table.queues.at(self.origin).fetch_size.round_trip()
+        keeps_a_stream_going || due <= self.table.queues.at(self.origin).fetch_size().round_trip()
     }
 
     /// The fetch that gives its slot to `by`, which wants something at `priority`: of the fetches
     /// that are no more urgent and too slow, the slowest.
     fn stalled(&self, priority: Priority, by: EntryId, is_throttled: bool) -> Option<FetchId> {
-        let (period, usual) = (self.table.period, &self.table.queues.at(self.origin).fetch_size);
+        let (period, usual) = (self.table.period, self.table.queues.at(self.origin).fetch_size());
         self.table
             .fetches_to(self.origin)
             .filter(|(queue, fetch)| {
@@ -248,7 +254,7 @@ impl SlotHolders<'_> {
     /// connection.
     fn have_had_their_turn(&self, fetch_len: u64) -> impl Iterator<Item = FetchId> + use<> {
         let at = self.table.queues.at(self.origin);
-        let turn = at.fetch_size.turn_len().min(fetch_len / 4 * 3);
+        let turn = at.fetch_size().turn_len().min(fetch_len / 4 * 3);
         let mut waiting = at.waiting_critical(at.running());
         let mut have_had_theirs = Vec::new();
         for (queue, fetch) in self.table.fetches_to(self.origin) {

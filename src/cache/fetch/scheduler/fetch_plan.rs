@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::entry_queue::EntryQueue;
 use super::origin_state::OriginState;
 use super::running_fetch::RunningFetch;
+use super::slices::Slices;
 use crate::cache::chunk::common;
 
 /// Number of connections from which on a long fetch on one of them does not hold up the others.
@@ -26,6 +27,8 @@ pub(super) struct FetchPlan<'a> {
     pub(super) at: &'a OriginState,
     /// Maximum bytes of a fetch in usual circumstances.
     pub(super) fetch_len: u64,
+    /// Of a tier that is asked first.
+    pub(super) slices: Option<Slices>,
 }
 
 impl FetchPlan<'_> {
@@ -47,12 +50,12 @@ impl FetchPlan<'_> {
             return chunks;
         }
         let chunk = queue.entry.chunk.bytes();
-        let most = first + at.fetch_size.fetch_len(u64::MAX, 1).min(self.longest()) / chunk;
+        let most = first + at.fetch_size().fetch_len(u64::MAX, 1).min(self.longest()) / chunk;
         while let Some(next) = queue.next_wanted(chunks.end..most) {
             let gap = chunks.end..next;
             let is_in_flight = |fetch: &RunningFetch| !common(&fetch.chunks, &gap).is_empty();
             if gap.is_empty()
-                || (gap.end - gap.start) * chunk > at.fetch_size.round_trip()
+                || (gap.end - gap.start) * chunk > at.fetch_size().round_trip()
                 || queue.fetches.iter().any(is_in_flight)
             {
                 break;
@@ -66,14 +69,17 @@ impl FetchPlan<'_> {
     fn run_len(&self, first: u64) -> u64 {
         let (chunk, in_a_row) = (self.queue.entry.chunk.bytes(), self.queue.pending_in_a_row(first));
         let helpers = self.helpers(first + in_a_row);
-        let len = self.at.fetch_size.fetch_len(in_a_row * chunk, helpers);
+        let len = self.at.fetch_size().fetch_len(in_a_row * chunk, helpers);
         let len = in_a_row.min((len.min(self.longest()) / chunk).max(1));
         // A rest that comes in less time than another request takes is taken along.
-        if helpers <= 1 && (in_a_row - len) * chunk <= self.at.fetch_size.round_trip() {
-            in_a_row
-        } else {
-            len
+        if helpers <= 1 && (in_a_row - len) * chunk <= self.at.fetch_size().round_trip() {
+            return in_a_row;
         }
+        let end = |slices: Slices| {
+            let chunks = first..first + len;
+            slices.end_of_fetch(&chunks, first + in_a_row, self.queue.entry.chunk)
+        };
+        self.slices.map_or(len, |slices| end(slices) - first)
     }
 
     /// Number of connections that share a run of wanted chunks: the free ones, or, if the run
@@ -97,7 +103,7 @@ impl FetchPlan<'_> {
     fn longest(&self) -> u64 {
         let (files, connections) = (self.at.queues, self.at.connections());
         if files > connections {
-            self.fetch_len.min(self.at.fetch_size.crowded_turn_len())
+            self.fetch_len.min(self.at.fetch_size().crowded_turn_len())
         } else if connections >= MANY && files * 2 >= connections {
             self.fetch_len * 2
         } else {

@@ -14,6 +14,7 @@ use super::entry_queue::{EntryQueue, Waiter};
 use super::origin_state::OriginNumber;
 use super::queues::{EntryQueueMut, EntryQueues};
 use super::running_fetch::RunningFetch;
+use super::slices::Slices;
 use super::windows::WindowUpdate;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::error::ReadError;
@@ -40,14 +41,17 @@ pub(super) struct FetchTable {
     /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
     /// fetch of its own.
     split_distance: u64,
+    /// Of a tier that is asked first.
+    pub(super) slices: Option<Slices>,
 }
 
 impl FetchTable {
-    pub(super) fn new(queues: EntryQueues, split_distance: u64) -> FetchTable {
+    pub(super) fn new(queues: EntryQueues, split_distance: u64, slices: Option<Slices>) -> FetchTable {
         FetchTable {
             queues,
             next_fetch: 1,
             split_distance,
+            slices,
             ..FetchTable::default()
         }
     }
@@ -114,8 +118,10 @@ impl FetchTable {
         for update in window_updates {
             match update {
                 WindowUpdate::Move { stream, keep, ask } => {
+                    let whole = |bytes: &Range<u64>| self.slices.map_or(bytes.clone(), |slices| slices.widen(bytes));
+                    let (keep, ask) = (whole(keep), whole(ask));
                     let mut queue = self.queues.open(entry);
-                    self.actions.extend(queue.move_window(*stream, keep, ask));
+                    self.actions.extend(queue.move_window(*stream, &keep, &ask));
                 }
                 WindowUpdate::Drop(stream) => self.change(entry.id, |queue| queue.drop_window(*stream)),
             }

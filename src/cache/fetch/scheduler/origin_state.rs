@@ -18,7 +18,7 @@ pub(super) struct OriginNumber(pub(super) usize);
 #[derive(Debug, Default)]
 pub(super) struct OriginState {
     /// How it answers, and how long a fetch should be.
-    pub(super) fetch_size: FetchSize,
+    pub(super) lines: Lines,
     /// The number of fetches that it accepts.
     pub(super) fetch_limit: FetchLimit<EntryId>,
     /// Over how many connections its bytes come best.
@@ -35,6 +35,17 @@ pub(super) struct OriginState {
     wanting: BTreeSet<(Rank, EntryId)>,
     /// The fetches that have its slots.
     fetching: BTreeSet<FetchId>,
+}
+
+/// The lines that its bytes come over.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// Its own.
+    pub(super) own: FetchSize,
+    /// That of a tier, which is nearer or has to fetch first.
+    pub(super) of_tier: FetchSize,
+    /// True if its last answer came from a tier.
+    pub(super) is_of_a_tier: bool,
 }
 
 /// The dispatch order of entries; the lowest rank is served first.
@@ -61,6 +72,15 @@ impl OriginState {
         OriginState {
             most_connections,
             ..OriginState::default()
+        }
+    }
+
+    /// How its bytes come at present, and how long a fetch should be.
+    pub(super) fn fetch_size(&self) -> &FetchSize {
+        if self.lines.is_of_a_tier {
+            &self.lines.of_tier
+        } else {
+            &self.lines.own
         }
     }
 

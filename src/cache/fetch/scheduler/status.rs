@@ -40,7 +40,7 @@ impl OriginStatus {
                     connections: at.connections(),
                     waiters: here().map(|queue| queue.waiters.len()).sum(),
                     wanted_bytes: here().map(|queue| queue.pending() * queue.entry.chunk.bytes()).sum(),
-                    latency_and_rate: at.fetch_size.measured(),
+                    latency_and_rate: at.fetch_size().measured(),
                 }
             })
             .collect();

@@ -14,6 +14,7 @@ mod redirects;
 mod refusals;
 mod shared_line;
 mod sizes;
+mod slices;
 mod slots;
 mod stalls;
 mod waits;
@@ -81,6 +82,7 @@ impl Play {
             fetch_len: 16 * C,
             split_distance: 4 * C,
             is_throttled: false,
+            slice: None,
         };
         Play {
             scheduler: near_scheduler(limits),

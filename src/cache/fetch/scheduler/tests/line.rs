@@ -153,6 +153,7 @@ impl Line {
                 fetch_len: FETCH_LEN,
                 split_distance: SPLIT_DISTANCE,
                 is_throttled: false,
+                slice: None,
             }),
             began: Instant::now(),
             now: 0,

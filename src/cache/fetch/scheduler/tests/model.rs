@@ -72,6 +72,7 @@ impl World {
             fetch_len: fetch_chunks * C,
             split_distance,
             is_throttled: false,
+            slice: None,
         });
         put_away(&mut scheduler, round_trip);
         World {
