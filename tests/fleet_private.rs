@@ -1,6 +1,7 @@
 //! Many machines that share a tier for a source with credentials: `--tier-private`, with real nginx nodes that have the
 //! configuration of `fetchfs tier config --private`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -70,6 +71,18 @@ fn files_with(directory: &Path, text: &str) -> Vec<String> {
         } else if has(&fs::read(&path).expect("to read"), text) {
             found.push(path.display().to_string());
         }
+    }
+    found
+}
+
+/// The hashes of credentials in the keys of slices.
+fn hashes_in(slices: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in files_with(slices, "KEY: private|") {
+        let bytes = fs::read(file).expect("to read");
+        let text = String::from_utf8_lossy(&bytes);
+        let (_, rest) = text.split_once("KEY: private|").expect("a key");
+        found.insert(rest[..64].to_owned());
     }
     found
 }
@@ -202,6 +215,37 @@ fn refusal_of_the_origin_is_not_the_node_s() {
     assert_eq!(served(&mount), 0);
     for event in [events::TIER_LEFT_OUT, events::TIER_RESTS] {
         assert_eq!(mount.events(event), 0);
+    }
+}
+
+#[test]
+fn bucket_is_signed_through_a_node() {
+    const SECRET: &str = "s3cret/Key+";
+    let server = WebServer::case("s3.py", &["AKIDEXAMPLE", SECRET, "eu-test-1", "PORT"]);
+    let origin = server.url("");
+    let tier = Tier::with(Ipv4Addr::LOCALHOST, &[origin.trim_end_matches('/')], &["--private"]);
+    let mount = || {
+        Mount::of("s3://bucket/")
+            .with("--endpoint-url", &server.url("/"))
+            .with("--region", "eu-test-1")
+            .with("--tier", &tier.url())
+            .with("--tier-private", "")
+            .with_env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            .with_env("AWS_SECRET_ACCESS_KEY", SECRET)
+            .start()
+    };
+    let mounts = [mount(), mount()];
+    for mount in &mounts {
+        assert_eq!(fs::read(mount.path("big.bin")).expect("to read").len(), 640_000);
+        let name = "[x] {y}@~!$'()*,=:;";
+        let read = fs::read(mount.path("names").join(name)).expect("to read");
+        assert_eq!(String::from_utf8(read).expect("text"), name.repeat(3));
+        assert!(served(mount) > 0);
+    }
+    // Both have the same hash, whatever their signatures.
+    assert_eq!(hashes_in(&tier.slices()).len(), 1);
+    for text in [SECRET, "AWS4-HMAC"] {
+        assert_eq!(files_with(&tier.slices(), text), Vec::<String>::new());
     }
 }
 

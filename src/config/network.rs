@@ -93,7 +93,7 @@ pub(super) struct NetworkArgs {
     /// For sources that need them. The nodes have the configuration of `fetchfs tier config --private`. They get the
     /// credentials of a source in each request, and keep its bytes apart for each set of credentials. Between this machine
     /// and a node that is named as http://, all of it can be read on the network. Sources with a client certificate, with
-    /// Digest authentication, with S3 keys or with cookies that their server sets are read from their server.
+    /// Digest authentication or with cookies that their server sets are read from their server.
     #[arg(long, requires = "tier", help_heading = "Network")]
     pub(super) tier_private: bool,
 

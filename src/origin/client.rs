@@ -141,7 +141,7 @@ impl Client {
     }
 
     /// Signs requests for what is below a directory, whose path ends in `/`. Not for a target of a redirect to elsewhere.
-    pub(crate) fn sign_below(&self, directory: &Url, signer: Signer) {
+    pub(crate) fn sign_below(&self, directory: &Url, signer: Arc<dyn Signer>) {
         self.transport().signers.add(directory, signer);
     }
 

@@ -118,7 +118,13 @@ pub struct TierRange {
 }
 
 /// Headers that a node passes on whenever it passes credentials on.
-pub(crate) const PASSED_ALWAYS: [&str; 2] = ["authorization", "cookie"];
+pub(crate) const PASSED_ALWAYS: [&str; 5] = [
+    "authorization",
+    "cookie",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-security-token",
+];
 
 /// Returns true if a header of this name (in lower case) can be a credential that a node passes on: nginx reads its value
 /// as a variable, and neither the node nor the request sets it for another reason.

@@ -1,33 +1,48 @@
-//! Signatures in URLs: what is sent in place of a URL whose bucket needs signed requests.
+//! Signatures: what is sent in place of a URL whose bucket needs signed requests.
 //!
 //! A source registers a signer for its own URLs. The client applies it at the last moment, so neither the cache nor a
-//! message ever has a signed URL, and a redirect to another place is never signed.
+//! message ever has a signed URL, and a redirect to another place is never signed. A request that a tier passes on is
+//! signed in its headers, because a tier's cache and log have the URL.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use reqwest::Method;
+use reqwest::{Method, header::HeaderMap};
 use url::Url;
 
-use crate::http::HttpErrorKind;
+use crate::http::{HttpErrorKind, Secret};
 
-/// Returns the URL to send for a request.
-pub(crate) type Signer = Arc<dyn Fn(&Method, &Url) -> Signing + Send + Sync>;
+/// Signs requests. It may have to wait for its keys.
+pub(crate) trait Signer: Send + Sync {
+    /// The URL to send for a request.
+    fn signed<'a>(&'a self, method: &'a Method, url: &'a Url) -> Signing<'a, Result<Url, HttpErrorKind>>;
 
-/// The work of a [`Signer`], which may have to wait for its keys.
-pub(crate) type Signing = Pin<Box<dyn Future<Output = Result<Url, HttpErrorKind>> + Send>>;
+    /// The headers that sign a GET of this very URL, sent by another machine. `None` if there are no keys, or the request
+    /// would be for another URL.
+    fn signed_headers<'a>(&'a self, url: &'a Url) -> Signing<'a, Option<SignedHeaders>>;
+}
+
+/// The work of a [`Signer`].
+pub(crate) type Signing<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Headers that sign a request.
+pub(crate) struct SignedHeaders {
+    pub headers: HeaderMap,
+    /// What they are signed with, the same for all requests.
+    pub keys: Secret,
+}
 
 /// The signers of a client.
 #[derive(Default)]
 pub(crate) struct Signers {
     /// Each with the directory whose URLs it signs. Locked for the moment of a look-up.
-    below: RwLock<Vec<(Url, Signer)>>,
+    below: RwLock<Vec<(Url, Arc<dyn Signer>)>>,
 }
 
 impl Signers {
     /// Signs requests for all URLs of this directory's origin that are below it. Its path ends in `/`.
-    pub(crate) fn add(&self, directory: &Url, signer: Signer) {
+    pub(crate) fn add(&self, directory: &Url, signer: Arc<dyn Signer>) {
         let mut below = self.below.write();
         below.retain(|(known, _)| known != directory);
         below.push((directory.clone(), signer));
@@ -35,8 +50,19 @@ impl Signers {
 
     /// Returns true if requests for this URL are signed.
     pub(crate) fn signs(&self, url: &Url) -> bool {
+        self.of(url).is_some()
+    }
+
+    fn of(&self, url: &Url) -> Option<Arc<dyn Signer>> {
         let below = self.below.read();
-        below.iter().any(|(directory, _)| is_below(directory, url))
+        let signer = below.iter().find(|(directory, _)| is_below(directory, url));
+        signer.map(|(_, signer)| Arc::clone(signer))
+    }
+
+    /// The headers that sign a GET of this URL by another machine. `None` if nothing signs it so.
+    pub(crate) async fn headers(&self, url: &Url) -> Option<SignedHeaders> {
+        let signer = self.of(url)?;
+        signer.signed_headers(url).await
     }
 
     /// The URL to send; the URL itself if nothing signs it.
@@ -44,13 +70,8 @@ impl Signers {
     /// # Errors
     /// If there are no keys to sign it.
     pub(crate) async fn sent(&self, method: &Method, url: &Url) -> Result<Url, HttpErrorKind> {
-        let signer = {
-            let below = self.below.read();
-            let signer = below.iter().find(|(directory, _)| is_below(directory, url));
-            signer.map(|(_, signer)| Arc::clone(signer))
-        };
-        match signer {
-            Some(signer) => signer(method, url).await,
+        match self.of(url) {
+            Some(signer) => signer.signed(method, url).await,
             None => Ok(url.clone()),
         }
     }
@@ -64,18 +85,26 @@ fn is_below(directory: &Url, url: &Url) -> bool {
 mod tests {
     use super::*;
 
+    /// Puts the method into the query.
+    struct MethodInQuery;
+
+    impl Signer for MethodInQuery {
+        fn signed<'a>(&'a self, method: &'a Method, url: &'a Url) -> Signing<'a, Result<Url, HttpErrorKind>> {
+            let mut url = url.clone();
+            url.set_query(Some(method.as_str()));
+            Box::pin(std::future::ready(Ok(url)))
+        }
+
+        fn signed_headers<'a>(&'a self, _: &'a Url) -> Signing<'a, Option<SignedHeaders>> {
+            Box::pin(std::future::ready(None))
+        }
+    }
+
     #[tokio::test]
     async fn only_urls_below_the_directory_are_signed() {
         let signers = Signers::default();
         let url = |text: &str| Url::parse(text).unwrap();
-        signers.add(
-            &url("http://h/b/"),
-            Arc::new(|method, url| {
-                let mut url = url.clone();
-                url.set_query(Some(method.as_str()));
-                Box::pin(std::future::ready(Ok(url)))
-            }),
-        );
+        signers.add(&url("http://h/b/"), Arc::new(MethodInQuery));
         let sent = async |text: &str| signers.sent(&Method::HEAD, &url(text)).await.unwrap().to_string();
         assert_eq!(sent("http://h/b/").await, "http://h/b/?HEAD");
         assert_eq!(sent("http://h/b/c/d").await, "http://h/b/c/d?HEAD");

@@ -8,9 +8,9 @@
 //!
 //! Who knows the hash can read what the node has fetched with the credentials, so it is as secret as the bytes.
 //!
-//! Not passed on: a client certificate, Digest authentication, cookies that a server has set, signatures, and headers
-//! that a playlist wants for a file. The first two are proofs for one connection or request. Cookies from a server are of
-//! this mount's session, so no other machine would have the same hash.
+//! Not passed on: a client certificate, Digest authentication, cookies that a server has set, and headers that a playlist
+//! wants for a file. The first two are proofs for one connection or request. Cookies from a server are of this mount's
+//! session, so no other machine would have the same hash. A signature is passed on in headers, and the hash is of its keys.
 
 use std::{collections::HashMap, num::NonZeroU32, time::SystemTime};
 
@@ -23,7 +23,7 @@ use url::Url;
 use crate::{
     http::{HttpConfig, Origin},
     origin::{
-        Client,
+        Client, SignedHeaders,
         tier::{PASSED_ALWAYS, is_passable},
     },
     util::{events, hex::hex},
@@ -34,6 +34,9 @@ const HASH: HeaderName = HeaderName::from_static("x-fetchfs-credentials");
 
 /// The header with the names of the credentials' headers but [`PASSED_ALWAYS`], sorted, with commas.
 const NAMES: HeaderName = HeaderName::from_static("x-fetchfs-headers");
+
+/// Stands for the keys of signatures among the headers that are hashed. It is not sent.
+const KEYS: HeaderName = HeaderName::from_static("x-fetchfs-keys");
 
 /// The header of each response to a request whose credentials were passed on.
 pub(super) const MARK: HeaderName = HeaderName::from_static("x-fetchfs-private");
@@ -105,7 +108,6 @@ impl Client {
             && site.access.can_be_passed_on(url)
             && !site.cookies.has_received(url, SystemTime::now())
             && names.all(|name| PASSED_ALWAYS.contains(&name) || is_passable(name))
-            && !transport.signers.signs(url)
             && !transport.file_headers.has(url)
     }
 
@@ -120,21 +122,33 @@ impl Client {
         if let Some(cookies) = site.cookies.header_of_the_file(url, SystemTime::now()) {
             given.append(header::COOKIE, sensitive(cookies.as_bytes())?);
         }
+        let signature = match self.transport().signers.signs(url) {
+            true => Some(self.transport().signers.headers(url).await?),
+            false => None,
+        };
         let mut headers = joined(&given)?;
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.retain(|name| !PASSED_ALWAYS.contains(name));
         names.sort_unstable();
         let names = (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")));
         let names = names.transpose().ok()?;
-        let hash = self.tier().hashes.of(&Origin::of(url)?, &headers).await?;
+        let mut hashed = headers.clone();
+        if let Some(SignedHeaders { headers: signed, keys }) = signature {
+            // Of a signature, what stays the same.
+            hashed.insert(KEYS, sensitive(keys.expose().as_bytes())?);
+            headers.extend(signed);
+        }
+        if hashed.is_empty() {
+            return None;
+        }
+        let hash = self.tier().hashes.of(&Origin::of(url)?, &hashed).await?;
         headers.insert(HASH, hash);
         headers.extend(names.map(|names| (NAMES, names)));
         Some(headers)
     }
 }
 
-/// The same with one line for each header: nginx has the first one in its variable, or all, as its version decides. `None`
-/// if there is no header.
+/// The same with one line for each header: nginx has the first one in its variable, or all, as its version decides.
 fn joined(given: &HeaderMap) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for name in given.keys() {
@@ -143,7 +157,7 @@ fn joined(given: &HeaderMap) -> Option<HeaderMap> {
         let separator: &[u8] = if name == header::COOKIE { b"; " } else { b", " };
         headers.insert(name.clone(), sensitive(&values.join(separator))?);
     }
-    (!headers.is_empty()).then_some(headers)
+    Some(headers)
 }
 
 /// A header value that `Debug` does not show.

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use reqwest::Method;
 use url::Url;
 
 use super::address::Bucket;
 use super::keyring::Keyring;
 use super::refusal::Refusal;
-use super::signer::Signer;
+use super::signer::KeySigner;
 use super::{BucketListing, Next, S3Config, settings};
-use crate::origin::{Client, DocumentRequest, Signing, as_directory};
+use crate::origin::{Client, DocumentRequest, as_directory};
 use crate::source::asked::Asked;
 use crate::source::receiving::EarlyPages;
 use crate::source::{BoxFuture, Found, Listing, ListingConfig, NameSink, Source, SourceError, SourceErrorKind};
@@ -121,15 +120,11 @@ impl Source for Buckets {
             ))
         })?;
         let bucket = Arc::new(bucket);
-        let signer = Arc::new(Signer::new(
+        let signer = Arc::new(KeySigner::new(
             Arc::clone(&bucket),
             Keyring::new(self.config.clone(), directory),
         ));
-        let signed = move |method: &Method, url: &Url| -> Signing {
-            let (signer, method, url) = (Arc::clone(&signer), method.clone(), url.clone());
-            Box::pin(async move { signer.signed(method, url).await })
-        };
-        self.client.sign_below(&bucket.base, Arc::new(signed));
+        self.client.sign_below(&bucket.base, signer);
         let address = bucket.url_of(url.path());
         let mut buckets = self.buckets.lock();
         buckets.retain(|known| known.base != bucket.base);

@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use reqwest::Method;
+use reqwest::header::HeaderValue;
 use url::Url;
 
 use super::address::Bucket;
 use super::keyring::read_output;
 use super::refusal::Refusal;
 use super::settings::{Credentials, Environment, KeySource, Settings, settings};
-use super::signer::sign;
+use super::signer::{headers, sign};
 use super::{AddressingStyle, BucketListing, Next, NotBucketListing, S3Config};
 use crate::http::Secret;
 use crate::source::{EntityTag, EntryKind, ListedSize, Listing, ListingConfig};
@@ -309,6 +310,27 @@ fn signature_depends_on_all_of_the_request() {
     let all: std::collections::HashSet<_> = others.into_iter().chain([get]).map(signature).collect();
     assert_eq!(all.len(), 5);
     assert_eq!(signed(&Method::OPTIONS, "b/f", "x").as_str(), "http://h:9000/b/f");
+}
+
+/// The signature was computed by another implementation of AWS's description.
+#[test]
+fn headers_sign_a_request_that_another_machine_sends() {
+    let keys = Credentials {
+        access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret_key: Secret::new("s3cret"),
+        session_token: Some(Secret::new("to/ken")),
+    };
+    let now: Timestamp = "2013-05-24T00:00:00Z".parse().unwrap();
+    let signed = headers(&url("http://h:9000/b/a%20b"), "us-east-1", &keys, now).unwrap();
+    assert!(signed.values().all(HeaderValue::is_sensitive));
+    assert_eq!(signed["x-amz-date"], "20130524T000000Z");
+    assert_eq!(signed["x-amz-security-token"], "to/ken");
+    assert_eq!(
+        signed["authorization"],
+        "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
+         SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, \
+         Signature=429a612fe88e6426e1387f0f735b2435ab58536f3b1e34ba2b2f2482b785beab"
+    );
 }
 
 /// The settings by these variables and by files in the home directory.

@@ -1,7 +1,7 @@
 //! The parts of a tier's configuration for requests that carry credentials (`--private`).
 //!
 //! A mount with `--tier-private` sends the credentials of a source with a hash of them in `X-Fetchfs-Credentials`, and the
-//! names of headers beside Authorization and Cookie in `X-Fetchfs-Headers`. Such a request is passed on in a location of
+//! names of headers beside [`PASSED_ALWAYS`] in `X-Fetchfs-Headers`. Such a request is passed on in a location of
 //! its own, whose cache keys begin with the hash. A node that does not pass on all of a request's credentials refuses it
 //! with 421, so that no origin is asked without them.
 
@@ -53,7 +53,7 @@ impl PassedHeader {
 }
 
 /// The placeholders of nginx.conf for requests with credentials, and their values. `headers` are those that are passed
-/// on beside Authorization and Cookie; `None` if nothing is. `template` is nginx.conf.
+/// on beside [`PASSED_ALWAYS`]; `None` if nothing is. `template` is nginx.conf.
 pub(super) fn values(headers: Option<&[PassedHeader]>, template: &str) -> [(&'static str, String); 3] {
     let (map, choice, location) = match headers {
         None => (String::new(), REFUSAL.to_owned(), String::new()),

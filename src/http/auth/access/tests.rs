@@ -271,3 +271,40 @@ async fn missing_token_is_an_error() {
     );
     assert_eq!(server.requests(), [""; 0], "nothing is asked for without it");
 }
+
+#[tokio::test]
+async fn what_is_of_one_request_is_not_passed_on() {
+    let with = |source: &str, config: AccessConfig| {
+        let access = Access::new(config);
+        access.adopt(url(source));
+        access
+    };
+    let here = url("http://host/f");
+    let challenged = async |challenge: &'static str| {
+        let access = with("http://u:p@host/", AccessConfig::default());
+        assert!(!access.can_be_passed_on(&here), "the origin has not asked for it");
+        let answer = HeaderMap::from_iter([(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))]);
+        assert!(access.renew(&here, &SentCredentials::Unasked, &answer).await.unwrap());
+        access.passed_on(&here).await.unwrap()
+    };
+    let basic = challenged("Basic realm=\"r\"").await.unwrap();
+    assert_eq!(basic[header::AUTHORIZATION], "Basic dTpw");
+    assert_eq!(challenged("Digest realm=\"r\", nonce=\"n\", qop=\"auth\"").await, None);
+    let token = with(
+        "http://host/",
+        AccessConfig {
+            token: Some(TokenSource::Given(Secret::new("t0k"))),
+            ..AccessConfig::default()
+        },
+    );
+    let passed = token.passed_on(&here).await.unwrap().unwrap();
+    assert_eq!(passed[header::AUTHORIZATION], "Bearer t0k");
+    assert!(
+        token
+            .passed_on(&url("http://other/f"))
+            .await
+            .unwrap()
+            .unwrap()
+            .is_empty()
+    );
+}
