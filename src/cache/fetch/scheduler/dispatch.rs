@@ -127,6 +127,7 @@ impl Dispatcher {
         for id in (SlotHolders { table, origin }).have_had_their_turn(self.fetch_len) {
             if let Some(&entry) = table.fetches.get(&id) {
                 table.change(entry, |queue| queue.cut_to_what_is_wanted(id, Priority::Critical));
+                table.note_wanted_elsewhere(entry, origin);
             }
         }
     }

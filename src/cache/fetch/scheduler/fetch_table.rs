@@ -35,8 +35,8 @@ pub(super) struct FetchTable {
     /// Counts the periods, which are shorter than a second.
     pub(super) period: u64,
     next_fetch: u64,
-    /// Origins to include in the next dispatch, because an entry has changed that has fetches there and
-    /// its queue at another origin.
+    /// Origins to include in the next dispatch, because an entry has changed whose fetches and queue are not at one
+    /// origin.
     freed: Vec<OriginNumber>,
     /// Bytes between a fetch's position and a waiter's first byte from which on the waiter gets a
     /// fetch of its own.
@@ -359,6 +359,13 @@ impl FetchTable {
         if let Some(queue) = self.queues.get(id).filter(|queue| queue.has_moved) {
             self.freed.extend(queue.fetches.iter().map(|fetch| fetch.origin));
         }
+    }
+
+    /// Something of an entry is wanted again, because a fetch of this origin brings less. If its bytes come from another
+    /// origin now, that one's slots may be free: the current dispatch includes it.
+    pub(super) fn note_wanted_elsewhere(&mut self, id: EntryId, origin: OriginNumber) {
+        let now_at = self.queues.get(id).map(|queue| queue.origin);
+        self.freed.extend(now_at.filter(|now_at| *now_at != origin));
     }
 
     /// The next origin that the current dispatch has to include.

@@ -472,3 +472,64 @@ proptest! {
         prop_assert!(world.scheduler.is_idle());
     }
 }
+
+/// A fetch has to give way at an origin from which its file has moved. What it does not bring any more begins at the other
+/// origin at once, where a slot is free.
+#[test]
+fn what_is_cut_off_begins_where_its_file_has_moved() {
+    let open = |origin| Event::Open {
+        origin,
+        listed: 0,
+        size: 0,
+        present: 0,
+        ignores_range: true,
+    };
+    let wait = |entry| Event::Wait {
+        entry,
+        start: 0,
+        len: 1,
+        ahead: 0,
+    };
+    let mut world = World::new(2, 2, 0, 3);
+    for event in [
+        Event::Open {
+            origin: true,
+            listed: 20 * C,
+            size: 20 * C,
+            present: 0,
+            ignores_range: false,
+        },
+        Event::WaitPatiently {
+            entry: 0,
+            start: 19 * C,
+            len: 1,
+            priority: 1,
+        },
+        Event::WindowUpdate {
+            entry: 0,
+            stream: 0,
+            start: 0,
+            chunks: 5,
+            how: 3,
+        },
+        Event::Leads {
+            fetch: 0,
+            origin: false,
+        },
+        open(true),
+        open(true),
+        Event::Answer { fetch: 1 },
+        wait(2),
+        open(false),
+        wait(3),
+        Event::Write {
+            fetch: 1,
+            bytes: 2 * C - 12,
+        },
+        Event::Report { fetch: 1 },
+        Event::Leads { fetch: 3, origin: true },
+        wait(1),
+    ] {
+        world.happens(&event);
+    }
+}
