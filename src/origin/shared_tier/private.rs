@@ -6,7 +6,7 @@
 //!   an answer, and the node keeps nothing from which a token could be read.
 //! - **Which headers** they are, so that a node that would drop one of them refuses.
 //!
-//! Who knows the hash can read what the node has fetched with the credentials, so it is as secret as the bytes.
+//! The hash gives access to what the node has fetched with the credentials, so it is as secret as the bytes.
 //!
 //! Not passed on: a client certificate, Digest authentication, cookies that a server has set, and headers that a playlist
 //! wants for a file. The first two are proofs for one connection or request. Cookies from a server are of this mount's

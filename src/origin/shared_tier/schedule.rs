@@ -1,7 +1,7 @@
 //! When a name of the tier is looked up again.
 //!
 //! A name is due when the time of its records (TTL) is over, and looked up when a fetch asks for nodes then. The fetch does not
-//! wait: it gets the nodes that are known. So a mount that nobody reads from looks nothing up, and needs no timer that would
+//! wait: it gets the nodes that are known. So an unused mount looks nothing up, and needs no timer that would
 //! have to be stopped.
 
 use std::time::Duration;
