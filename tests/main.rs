@@ -28,6 +28,7 @@ mod data_listings;
 mod disk_failures;
 mod docs;
 mod doctor;
+mod document_formats;
 mod documents;
 mod explain;
 mod filesystem;

@@ -30,6 +30,28 @@ pub fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
+/// The names below a directory with their folders, sorted.
+pub fn tree(root: &Path) -> Vec<String> {
+    fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).expect("to list") {
+            let entry = entry.expect("an entry");
+            let path = entry.path();
+            let name = path.strip_prefix(root).expect("below").display().to_string();
+            // Without stat, which may ask a server for dates.
+            if entry.file_type().expect("a type").is_dir() {
+                found.push(format!("{name}/"));
+                walk(&path, root, found);
+            } else {
+                found.push(name);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(root, root, &mut found);
+    found.sort();
+    found
+}
+
 /// The sum of the file at `path`, from its beginning to its end.
 #[track_caller]
 pub fn sha256(path: &Path) -> Sum {
