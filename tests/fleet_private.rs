@@ -185,7 +185,7 @@ fn node_that_passes_no_credentials_on_is_not_used() {
 
 #[test]
 fn node_of_another_configuration_is_not_believed() {
-    // It drops credentials and has what anyone gets: an older configuration, say.
+    // It drops credentials and has the response to a request without any: an older configuration, for example.
     let (origin, evil) = (Origin::start(), Origin::start());
     let (content, of_anyone) = (Content::noise(4 * MIB, 95), Content::noise(4 * MIB, 96));
     origin.add("/pub/f", content.clone());
@@ -206,7 +206,7 @@ fn refusal_of_the_origin_is_not_the_node_s() {
         .with("--bearer-token", TOKEN)
         .with("--user-agent", "of-a-mount")
         .start();
-    // It wants no requests of the node.
+    // It refuses the requests of the node.
     origin
         .on_any()
         .fault(Fault::Demand("User-Agent", "of-a-mount".to_owned()));

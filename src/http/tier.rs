@@ -13,7 +13,7 @@ pub struct TierConfig {
     /// Groups in the order in which they are asked; the nodes of a group share the load. Empty if there is no tier.
     pub groups: Vec<Vec<TierMember>>,
     /// Whether nodes get the credentials of sources, to pass them on. Otherwise sources with credentials are read
-    /// directly. **Then no member is a name**: DNS would say who gets them.
+    /// directly. **Then no member is a name**: DNS would decide which servers get them.
     pub is_private: bool,
 }
 

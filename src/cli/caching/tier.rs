@@ -66,7 +66,7 @@ Example:
 
         /// Pass on the logins, tokens and cookies of machines that mount with --tier-private
         ///
-        /// What is fetched with credentials is kept apart by a hash of them. Everyone who has this hash can read it.
+        /// What is fetched with credentials is kept apart by a hash of them. Any client that has this hash can read it.
         #[arg(long)]
         private: bool,
 

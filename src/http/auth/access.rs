@@ -214,8 +214,8 @@ impl Access {
         Ok((!is_of_one_request).then_some(headers))
     }
 
-    /// Returns true if another machine can use what is sent to this URL's origin. Digest authentication is for one
-    /// request each, and a login that the origin has not asked for is for nobody yet.
+    /// Returns true if another machine can use what is sent to this URL's origin. Digest credentials are valid for one
+    /// request only, and a login is not sent before the origin has asked for it.
     pub(crate) fn can_be_passed_on(&self, url: &Url) -> bool {
         let Some(home) = self.home(url) else { return true };
         let is_by_header =

@@ -1,8 +1,8 @@
 //! Signs requests by AWS Signature Version 4, in the query of the URL that is sent, or in headers if another machine
 //! passes it on.
 //!
-//! In both forms, of the headers that a request has anyway only Host is signed: so whoever passes it on may ask for another
-//! range.
+//! In both forms, Host is the only signed header of those that a request has anyway. So a machine that passes the request
+//! on can change its range.
 //!
 //! Each request is signed when it is sent, so the signature's time is right however long the mount lasts.
 
