@@ -7,13 +7,13 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use fetchfs::internals::events;
-use serde_json::Value;
 
 use crate::common::files::{sha256, sha256_of, write_file};
-use crate::common::mount::{Mount, Plan, fetchfs};
+use crate::common::fleet::{self, count, served};
+use crate::common::mount::{Mount, Plan};
 use crate::common::servers::{Certificates, WebServer};
 use crate::common::tier::Tier;
-use crate::common::{run, temporary_directory, wait_until};
+use crate::common::{temporary_directory, wait_until};
 use crate::origin::{Content, Fault, Origin};
 
 const MIB: u64 = 1 << 20;
@@ -37,28 +37,7 @@ fn node(origin: &Origin, more: &[&str]) -> Tier {
 
 /// A mount of the origin that lets the tier pass its credentials on.
 fn plan(origin: &Origin, tier: &str) -> Plan {
-    Mount::of(&origin.url("/pub/"))
-        .with("--tier", tier)
-        .with("--tier-private", "")
-}
-
-/// The sum of these counts of a mount's only node.
-#[track_caller]
-fn count(mount: &Mount, names: &[&str]) -> u64 {
-    let out = run(fetchfs().args(["status", "--json"]).arg(mount.root()))
-        .succeeded()
-        .out;
-    let all: Value = serde_json::from_str(&out).expect("JSON");
-    let one = if all.is_array() { &all[0] } else { &all };
-    let node = &one["tier"]["nodes"][0];
-    let count = |name: &&str| node[name].as_u64().unwrap_or_else(|| panic!("{name}: {all}"));
-    names.iter().map(count).sum()
-}
-
-/// How many responses of the node were of use.
-#[track_caller]
-fn served(mount: &Mount) -> u64 {
-    count(mount, &["hits", "misses"])
+    fleet::plan(origin, tier).with("--tier-private", "")
 }
 
 /// The files below a directory that have this text in them.
@@ -113,10 +92,10 @@ fn mounts_with_the_same_credentials_share_one_copy() {
     let bytes = origin.log().since(mark).body_bytes("/pub/f");
     // The slice of the first request, which names no version, is fetched again after 5 s.
     // On a machine that is busy with something else, the origin is asked too.
-    let is_late = count(&second, &["hedged_requests", "failed_requests"]) > 0;
-    assert!(is_late || bytes <= 2 * MIB, "{bytes} bytes from the origin");
+    let late = count(&second, 0, "hedged_requests") + count(&second, 0, "failed_requests");
+    assert!(late > 0 || bytes <= 2 * MIB, "{bytes} bytes from the origin");
     for mount in [&first, &second] {
-        assert!(served(mount) > 0);
+        assert!(served(mount, 0) > 0);
         assert_eq!(mount.events(events::TIER_PLAINTEXT), 0, "this is loopback");
     }
     for request in &origin.log().all().0 {
@@ -161,7 +140,7 @@ fn different_credentials_never_share_bytes() {
             }
         });
         for (mount, _) in &mounts {
-            assert!(served(mount) > 0);
+            assert!(served(mount, 0) > 0);
         }
     }
 }
@@ -211,8 +190,8 @@ fn refusal_of_the_origin_is_not_the_node_s() {
         .on_any()
         .fault(Fault::Demand("User-Agent", "of-a-mount".to_owned()));
     assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
-    assert!(count(&mount, &["failed_requests"]) > 0);
-    assert_eq!(served(&mount), 0);
+    assert!(count(&mount, 0, "failed_requests") > 0);
+    assert_eq!(served(&mount, 0), 0);
     for event in [events::TIER_LEFT_OUT, events::TIER_RESTS] {
         assert_eq!(mount.events(event), 0);
     }
@@ -240,7 +219,7 @@ fn bucket_is_signed_through_a_node() {
         let name = "[x] {y}@~!$'()*,=:;";
         let read = fs::read(mount.path("names").join(name)).expect("to read");
         assert_eq!(String::from_utf8(read).expect("text"), name.repeat(3));
-        assert!(served(mount) > 0);
+        assert!(served(mount, 0) > 0);
     }
     // Both have the same hash, whatever their signatures.
     assert_eq!(hashes_in(&tier.slices()).len(), 1);
@@ -263,12 +242,12 @@ fn credentials_reach_a_node_over_tls() {
         .with("--bearer-token", TOKEN)
         .start();
     assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
-    assert!(served(&mount) > 0);
+    assert!(served(&mount, 0) > 0);
     // A node whose certificate is not trusted gets nothing.
     let wary = plan(&origin, &tier.tls_url()).with("--bearer-token", TOKEN).start();
     assert_eq!(sha256(&wary.path("f")), sha256_of(&content));
-    assert!(count(&wary, &["requests"]) > 0);
-    assert_eq!(served(&wary), 0);
+    assert!(count(&wary, 0, "requests") > 0);
+    assert_eq!(served(&wary, 0), 0);
 }
 
 #[test]
@@ -300,7 +279,7 @@ fn client_certificate_stays_between_mount_and_server() {
         .with("--client-key", &certificates.path("client.key"))
         .start();
     assert_eq!(sha256(&mount.path("f")), sha256_of(&content));
-    assert_eq!(count(&mount, &["requests"]), 0);
+    assert_eq!(count(&mount, 0, "requests"), 0);
     assert_eq!(mount.events(events::TIER_BYPASSED), 1);
 }
 
@@ -316,7 +295,7 @@ fn cookies_of_the_user_pass_and_those_of_the_server_do_not() {
     let given = mount().start();
     let mark = origin.log().mark();
     assert_eq!(sha256(&given.path("f")), sha256_of(&content));
-    assert!(served(&given) > 0);
+    assert!(served(&given, 0) > 0);
     for get in origin.log().since(mark).gets("/pub/f") {
         assert_eq!(get.header("Cookie"), Some("session=s3cret"));
     }
@@ -324,5 +303,5 @@ fn cookies_of_the_user_pass_and_those_of_the_server_do_not() {
     origin.on_any().fault(Fault::Header("Set-Cookie", "visit=1; Path=/"));
     let visiting = mount().start();
     assert_eq!(sha256(&visiting.path("f")), sha256_of(&content));
-    assert_eq!(count(&visiting, &["requests"]), 0);
+    assert_eq!(count(&visiting, 0, "requests"), 0);
 }
