@@ -10,7 +10,7 @@ pub(super) use block::wrapped;
 pub(super) use tier::figures as node_figures;
 
 #[cfg(test)]
-pub(super) use text::tests::busy;
+pub(super) use text::tests::{busy, tier_node};
 
 use std::path::PathBuf;
 use std::time::SystemTime;

@@ -2,7 +2,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
 use crate::cli::observing::map::chart::Symbols;
-use crate::cli::observing::status::busy;
+use crate::cli::observing::status::{busy, tier_node};
 use crate::control::protocol::{FileMap, Request, TreePath};
 use crate::control::status::{OpenFile, Process, Status, Tier, TierNode};
 use feed::Seen;
@@ -168,17 +168,9 @@ fn failures_and_servers_become_events_once() {
 #[test]
 fn tier_shows_its_nodes() {
     let node = |url: &str, unused: Option<&str>| TierNode {
-        url: url.to_owned(),
-        group: 0,
-        name: None,
-        unused: unused.map(str::to_owned),
-        p99_ms: Some(4.2),
-        requests: 1200,
-        hits: 1176,
-        misses: 24,
         hedged_requests: 2,
         failed_requests: u64::from(unused.is_some()),
-        received_bytes: 1 << 30,
+        ..tier_node(url, unused)
     };
     let mut seen = seen_with(vec![open("films/a film.mkv", 1)]);
     seen.status.tier = Some(Tier {

@@ -111,6 +111,23 @@ pub(in crate::cli) fn busy() -> Status {
     }
 }
 
+/// A node that has served bytes, and why it is not used.
+pub(in crate::cli) fn tier_node(url: &str, unused: Option<&str>) -> TierNode {
+    TierNode {
+        url: url.into(),
+        group: 0,
+        name: None,
+        unused: unused.map(str::to_owned),
+        p99_ms: Some(4.2),
+        requests: 1200,
+        hits: 1176,
+        misses: 24,
+        hedged_requests: 0,
+        failed_requests: 0,
+        received_bytes: 1 << 30,
+    }
+}
+
 #[test]
 fn busy_mount_is_one_aligned_block() {
     let text = of(&busy(), UNIX_EPOCH + Duration::from_secs(1_700_007_384));
@@ -140,39 +157,35 @@ fn idle_mount_is_short() {
 
 #[test]
 fn tier_shows_its_nodes() {
-    let node = |url: &str, unused: Option<&str>| TierNode {
-        url: url.into(),
-        group: 0,
-        name: None,
-        unused: unused.map(str::to_owned),
-        p99_ms: Some(4.2),
-        requests: 1200,
-        hits: 1176,
-        misses: 24,
-        hedged_requests: u64::from(unused.is_some()),
-        failed_requests: 0,
-        received_bytes: 1 << 30,
-    };
-    let name = |name: &str, nodes, next_lookup_seconds, error: Option<&str>| TierName {
-        name: name.into(),
-        nodes,
-        next_lookup_seconds,
-        error: error.map(str::to_owned),
-        lookups: 9,
-        failed_lookups: 0,
-    };
     let tier = Tier {
         nodes: vec![
-            node("http://10.0.0.5:8080", None),
-            node("http://10.0.0.6:8080", Some("it does not answer")),
+            tier_node("http://10.0.0.5:8080", None),
+            TierNode {
+                hedged_requests: 1,
+                ..tier_node("http://10.0.0.6:8080", Some("it does not answer"))
+            },
             TierNode {
                 name: Some("dns:tier.example.org".into()),
-                ..node("http://10.0.0.7:8080", None)
+                ..tier_node("http://10.0.0.7:8080", None)
             },
         ],
         names: vec![
-            name("dns:tier.example.org", 1, 25, None),
-            name("dns:a", 0, 0, Some("DNS has no such name")),
+            TierName {
+                name: "dns:tier.example.org".into(),
+                nodes: 1,
+                next_lookup_seconds: 25,
+                error: None,
+                lookups: 9,
+                failed_lookups: 0,
+            },
+            TierName {
+                name: "dns:a".into(),
+                nodes: 0,
+                next_lookup_seconds: 0,
+                error: Some("DNS has no such name".into()),
+                lookups: 9,
+                failed_lookups: 0,
+            },
         ],
         received_bytes: 2 << 30,
         other_received_bytes: 3 << 20,
