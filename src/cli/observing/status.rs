@@ -7,10 +7,10 @@ mod text;
 mod tier;
 
 pub(super) use block::wrapped;
-pub(super) use tier::figures as node_figures;
+pub(super) use tier::{figures as node_figures, name_line};
 
 #[cfg(test)]
-pub(super) use text::tests::{busy, tier_node};
+pub(super) use text::tests::{busy, tier_name, tier_node};
 
 use std::path::PathBuf;
 use std::time::SystemTime;

@@ -253,7 +253,10 @@ function showTier(status) {
   at('tier-section').hidden = !tier;
   if (!tier) return;
   say('tier-sums', size(tier.received_bytes) + ' from it, ' + size(tier.other_received_bytes) + ' from all other servers');
-  fill('tier', ...tier.nodes.map((node) => make('tr', null,
+  const names = (tier.names || []).map((name) => make('tr', null,
+    make('th', { scope: 'row' }, name.name),
+    make('td', { colspan: 7, 'data-label': 'Health' }, state(!name.error, count(name.nodes, 'node'), name.error))));
+  fill('tier', ...names, ...tier.nodes.map((node) => make('tr', null,
     make('th', { scope: 'row' }, node.url),
     cell('Health', node.unused ? state(false, 'not used', node.unused) : state(true, 'used')),
     cell('Requests', node.requests.toLocaleString('en'), 'number'),

@@ -3,7 +3,7 @@
 use super::block::Block;
 use super::text::{duration, percent};
 use crate::cli::support::output::{count, size};
-use crate::control::status::{Tier, TierNode};
+use crate::control::status::{Tier, TierName, TierNode};
 
 /// Adds the nodes of a tier.
 pub(super) fn add(block: &mut Block, tier: &Tier) {
@@ -16,13 +16,11 @@ pub(super) fn add(block: &mut Block, tier: &Tier) {
         ),
     );
     for name in &tier.names {
-        let mut parts = vec![count(name.nodes as u64, "node")];
-        parts.extend(name.error.clone());
-        parts.push(match name.next_lookup_seconds {
-            0 => "looked up again by the next read".to_owned(),
-            seconds => format!("looked up again in {}", duration(seconds)),
-        });
-        block.add("tier", &format!("{}: {}", name.name, parts.join("; ")));
+        let next = match name.next_lookup_seconds {
+            0 => "by the next read".to_owned(),
+            seconds => format!("in {}", duration(seconds)),
+        };
+        block.add("tier", &format!("{}; looked up again {next}", name_line(name)));
     }
     for node in &tier.nodes {
         let mut parts = vec![count(node.requests, "request")];
@@ -35,6 +33,13 @@ pub(super) fn add(block: &mut Block, tier: &Tier) {
         }
         block.add("tier", &format!("{}: {}", node.url, parts.join(", ")));
     }
+}
+
+/// How many nodes a DNS name has, and why its last look-up failed.
+pub(in crate::cli) fn name_line(name: &TierName) -> String {
+    let nodes = count(name.nodes as u64, "node");
+    let error = name.error.as_ref().map_or(String::new(), |error| format!("; {error}"));
+    format!("{}: {nodes}{error}", name.name)
 }
 
 /// What a node has done, besides its requests. `percent` writes a part of a whole.

@@ -11,7 +11,7 @@ use ratatui::widgets::{Paragraph, Sparkline};
 
 use super::app::App;
 use crate::cli::observing::map::chart::{Chart, Symbols};
-use crate::cli::observing::status::node_figures;
+use crate::cli::observing::status::{name_line, node_figures};
 use crate::cli::support::output::{self, count, size};
 use crate::control::status::{OpenFile, Origin, Status, TierNode};
 use crate::stats::Phase;
@@ -22,7 +22,7 @@ const HISTORY_ROWS: u16 = 3;
 /// Rows of servers and of events, with their headings, at least.
 const FEW_ROWS: u16 = 3;
 
-/// Most rows of the nodes of a tier, with their heading.
+/// Most rows of the DNS names and the nodes of a tier, with their heading.
 const TIER_ROWS: u16 = 5;
 
 /// What the terminal can show.
@@ -59,10 +59,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, look: Look) {
     };
     let status = &seen.status;
     let servers = (status.origins.len() as u16 + 1).clamp(FEW_ROWS - 1, 6);
-    let nodes = status
+    let tier_rows = status
         .tier
         .as_ref()
-        .map_or(0, |tier| tier.nodes.len() as u16 + 1)
+        .map_or(0, |tier| (tier.names.len() + tier.nodes.len()) as u16 + 1)
         .min(TIER_ROWS);
     let [head, summary, history, files, origins, tier, events, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -70,7 +70,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, look: Look) {
         Constraint::Length(HISTORY_ROWS),
         Constraint::Fill(3),
         Constraint::Length(servers),
-        Constraint::Length(nodes),
+        Constraint::Length(tier_rows),
         Constraint::Fill(2),
         Constraint::Length(1),
     ])
@@ -313,9 +313,11 @@ fn draw_tier(frame: &mut Frame<'_>, area: Rect, status: &Status, look: Look) {
     let (here, elsewhere) = (size(tier.received_bytes), size(tier.other_received_bytes));
     let title = format!("TIER, {here} from it, {elsewhere} from other servers");
     let mut lines = vec![heading(&title, area, look)];
-    for node in &tier.nodes {
-        let style = node.unused.as_ref().map_or(Style::new(), |_| look.colour(Color::Red));
-        lines.push(Line::from(Span::styled(node_line(node), style)));
+    let names = tier.names.iter().map(|name| (name_line(name), name.error.is_some()));
+    let nodes = tier.nodes.iter().map(|node| (node_line(node), node.unused.is_some()));
+    for (line, is_bad) in names.chain(nodes) {
+        let style = if is_bad { look.colour(Color::Red) } else { Style::new() };
+        lines.push(Line::from(Span::styled(line, style)));
     }
     frame.render_widget(Paragraph::new(lines), area);
 }

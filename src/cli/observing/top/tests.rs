@@ -2,7 +2,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
 use crate::cli::observing::map::chart::Symbols;
-use crate::cli::observing::status::{busy, tier_node};
+use crate::cli::observing::status::{busy, tier_name, tier_node};
 use crate::control::protocol::{FileMap, Request, TreePath};
 use crate::control::status::{OpenFile, Process, Status, Tier, TierNode};
 use feed::Seen;
@@ -178,7 +178,10 @@ fn tier_shows_its_nodes() {
             node("http://10.0.0.5:8080", None),
             node("http://10.0.0.6:8080", Some("it does not answer")),
         ],
-        names: Vec::new(),
+        names: vec![
+            tier_name("dns:tier.example.org", 2, None),
+            tier_name("dns:a", 0, Some("DNS has no such name")),
+        ],
         received_bytes: 2 << 30,
         other_received_bytes: 3 << 20,
     });

@@ -128,6 +128,18 @@ pub(in crate::cli) fn tier_node(url: &str, unused: Option<&str>) -> TierNode {
     }
 }
 
+/// A DNS name of a tier that is looked up again by the next read, and why its last look-up failed.
+pub(in crate::cli) fn tier_name(name: &str, nodes: usize, error: Option<&str>) -> TierName {
+    TierName {
+        name: name.into(),
+        nodes,
+        next_lookup_seconds: 0,
+        error: error.map(str::to_owned),
+        lookups: 9,
+        failed_lookups: 0,
+    }
+}
+
 #[test]
 fn busy_mount_is_one_aligned_block() {
     let text = of(&busy(), UNIX_EPOCH + Duration::from_secs(1_700_007_384));
@@ -171,21 +183,10 @@ fn tier_shows_its_nodes() {
         ],
         names: vec![
             TierName {
-                name: "dns:tier.example.org".into(),
-                nodes: 1,
                 next_lookup_seconds: 25,
-                error: None,
-                lookups: 9,
-                failed_lookups: 0,
+                ..tier_name("dns:tier.example.org", 1, None)
             },
-            TierName {
-                name: "dns:a".into(),
-                nodes: 0,
-                next_lookup_seconds: 0,
-                error: Some("DNS has no such name".into()),
-                lookups: 9,
-                failed_lookups: 0,
-            },
+            tier_name("dns:a", 0, Some("DNS has no such name")),
         ],
         received_bytes: 2 << 30,
         other_received_bytes: 3 << 20,
