@@ -6,7 +6,6 @@
 //! receives only its own part.
 
 mod args;
-mod bandwidth;
 mod changeable;
 mod error;
 mod file;
@@ -15,14 +14,12 @@ mod mount_config;
 mod network;
 mod option_sources;
 mod options;
-mod paths;
 mod remount;
 mod resolve;
 mod s3;
 mod scan;
-mod source;
 mod source_settings;
-mod units;
+mod values;
 mod web;
 
 pub use args::mount_command;
@@ -39,9 +36,10 @@ pub(crate) use network::values::{
 pub(crate) use option_sources::{OptionSources, OptionValue, ValueOrigin};
 pub use options::expand as expand_options;
 pub(crate) use options::{Expanded, OptionError, unknown_variables, variable_of, words_of_mount};
-pub(crate) use paths::{default_cache_dir, log_dir};
 pub(crate) use remount::{InForce, Split as RemountSplit, asked_for as remount_options};
 pub(crate) use resolve::{cache_dir_beside_mounts, resolve};
 pub(crate) use s3::{endpoint as s3_endpoint, region as s3_region};
-pub(crate) use source::{load as load_sources, parse as parse_source, shown};
-pub(crate) use units::size as parse_size;
+pub(crate) use values::paths::{default_cache_dir, log_dir};
+pub(crate) use values::source::{load as load_sources, parse as parse_source, shown};
+pub(crate) use values::units::size as parse_size;
+use values::{bandwidth, paths, source, units};

@@ -28,20 +28,20 @@ pub(crate) enum PathError {
 }
 
 /// The cache directory: the named one, made absolute, or the default.
-pub(super) fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, PathError> {
+pub(in crate::config) fn cache_dir(named: Option<PathBuf>) -> Result<PathBuf, PathError> {
     match named {
         Some(dir) => absolute(dir),
         None => default_cache_dir().ok_or(PathError::NoHome),
     }
 }
 
-pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, PathError> {
+pub(in crate::config) fn absolute(path: PathBuf) -> Result<PathBuf, PathError> {
     std::path::absolute(&path).map_err(|error| PathError::Relative { path, error })
 }
 
 /// The caller's home directory. For an ordinary user, mount(8) clears the environment and thereby HOME; the user
 /// database has the directory then.
-pub(super) fn home() -> Option<PathBuf> {
+pub(in crate::config) fn home() -> Option<PathBuf> {
     let by_environment = std::env::var_os("HOME").map(PathBuf::from);
     by_environment.or_else(|| Some(User::from_uid(geteuid()).ok()??.dir))
 }

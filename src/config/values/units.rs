@@ -47,7 +47,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A [`size`] above 0.
-pub(super) fn size_above_zero(text: &str) -> Result<u64, String> {
+pub(in crate::config) fn size_above_zero(text: &str) -> Result<u64, String> {
     match size(text)? {
         0 => Err("must be greater than 0".to_owned()),
         bytes => Ok(bytes),
@@ -55,7 +55,7 @@ pub(super) fn size_above_zero(text: &str) -> Result<u64, String> {
 }
 
 /// A fraction of a file system: a [`size`], or `20%` of it.
-pub(super) fn share(text: &str) -> Result<Share, String> {
+pub(in crate::config) fn share(text: &str) -> Result<Share, String> {
     let Some(percent) = text.trim().strip_suffix('%') else {
         return size(text)
             .map(Share::Bytes)
@@ -68,7 +68,7 @@ pub(super) fn share(text: &str) -> Result<Share, String> {
 }
 
 /// A [`share`] above 0.
-pub(super) fn share_above_zero(text: &str) -> Result<Share, String> {
+pub(in crate::config) fn share_above_zero(text: &str) -> Result<Share, String> {
     match share(text)? {
         Share::Bytes(0) | Share::Percent(0) => Err("must be greater than 0".to_owned()),
         share => Ok(share),
@@ -76,7 +76,7 @@ pub(super) fn share_above_zero(text: &str) -> Result<Share, String> {
 }
 
 /// Codes of countries (ISO 3166-1 alpha-2) with commas between them, in lower case.
-pub(super) fn countries(text: &str) -> Result<String, String> {
+pub(in crate::config) fn countries(text: &str) -> Result<String, String> {
     let is_code = |code: &str| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
     let codes: Vec<String> = text.split(',').map(|code| code.trim().to_ascii_lowercase()).collect();
     match codes.iter().all(|code| is_code(code)) {
@@ -86,7 +86,7 @@ pub(super) fn countries(text: &str) -> Result<String, String> {
 }
 
 /// A whole number within these limits.
-pub(super) fn count<T>(text: &str, limits: RangeInclusive<T>) -> Result<T, String>
+pub(in crate::config) fn count<T>(text: &str, limits: RangeInclusive<T>) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
 {
@@ -95,7 +95,7 @@ where
 }
 
 /// Bytes per second: a [`size`], with or without `/s`. `0` means no limit.
-pub(super) fn rate(text: &str) -> Result<u64, String> {
+pub(in crate::config) fn rate(text: &str) -> Result<u64, String> {
     let text = text.trim();
     if let Some(bits) = bits_per_second(text) {
         return Err(format!("the unit is bytes per second; write {}", decimal(bits / 8)));
@@ -129,7 +129,7 @@ fn decimal(bytes: u64) -> String {
 }
 
 /// A size as [`size`] reads it, without rounding: `20GiB`, `1500kB`, `1234567`.
-pub(super) fn exact(bytes: u64) -> String {
+pub(in crate::config) fn exact(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let whole = units
         .iter()
@@ -138,7 +138,7 @@ pub(super) fn exact(bytes: u64) -> String {
 }
 
 /// A chunk size: a power of two from 4 KiB to 64 MiB.
-pub(super) fn chunk_size(text: &str) -> Result<u32, String> {
+pub(in crate::config) fn chunk_size(text: &str) -> Result<u32, String> {
     let bytes = size(text).map_err(|_| "not a size; write for example 256KiB or 1MiB".to_owned())?;
     if !bytes.is_power_of_two() || !(CHUNK_MIN..=CHUNK_MAX).contains(&bytes) {
         return Err("must be a power of two from 4KiB to 64MiB".to_owned());
@@ -147,7 +147,7 @@ pub(super) fn chunk_size(text: &str) -> Result<u32, String> {
 }
 
 /// A time: `30s`, `2m`, `500ms`, `1h 30m`; a plain number is in seconds.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let full = if plain { format!("{text}s") } else { text.to_owned() };
@@ -160,7 +160,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// A [`time`] above 0.
-pub(super) fn time_above_zero(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn time_above_zero(text: &str) -> Result<Duration, String> {
     match time(text)? {
         Duration::ZERO => Err("must be greater than 0".to_owned()),
         time => Ok(time),
@@ -168,7 +168,7 @@ pub(super) fn time_above_zero(text: &str) -> Result<Duration, String> {
 }
 
 /// Permission bits to clear, in octal: `022`.
-pub(super) fn umask(text: &str) -> Result<u16, String> {
+pub(in crate::config) fn umask(text: &str) -> Result<u16, String> {
     u16::from_str_radix(text, 8)
         .ok()
         .filter(|&mask| mask <= 0o777 && !text.starts_with('+'))
@@ -176,7 +176,7 @@ pub(super) fn umask(text: &str) -> Result<u16, String> {
 }
 
 /// A user id, or a user name.
-pub(super) fn user(text: &str) -> Result<u32, String> {
+pub(in crate::config) fn user(text: &str) -> Result<u32, String> {
     match (text.parse(), User::from_name(text)) {
         (Ok(uid), _) => Ok(uid),
         (_, Ok(Some(user))) => Ok(user.uid.as_raw()),
@@ -185,7 +185,7 @@ pub(super) fn user(text: &str) -> Result<u32, String> {
 }
 
 /// A group id, or a group name.
-pub(super) fn group(text: &str) -> Result<u32, String> {
+pub(in crate::config) fn group(text: &str) -> Result<u32, String> {
     match (text.parse(), Group::from_name(text)) {
         (Ok(gid), _) => Ok(gid),
         (_, Ok(Some(group))) => Ok(group.gid.as_raw()),

@@ -58,7 +58,7 @@ impl InvalidSource {
 }
 
 /// Reads the sources as given: URLs, and files of URLs.
-pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, InvalidSource> {
+pub(in crate::config) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, InvalidSource> {
     let mut urls = Vec::new();
     for text in texts {
         let Some(file) = text.strip_prefix('@') else {
@@ -86,7 +86,7 @@ pub(super) fn read_all(texts: &[String]) -> Result<Vec<SourceSpec>, InvalidSourc
 }
 
 /// The name of a source in messages: a URL without its secrets; a file as given, because its URLs may be secret.
-pub(super) fn name(text: &str) -> String {
+pub(in crate::config) fn name(text: &str) -> String {
     match text {
         "-" => "stdin".to_owned(),
         local if local.starts_with('@') || !local.contains("://") => local.to_owned(),

@@ -17,7 +17,7 @@ const ELSE: &str = "else";
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// Bytes per second, or a timetable. `None` is no limit.
-pub(super) fn limit(text: &str) -> Result<Limit, String> {
+pub(in crate::config) fn limit(text: &str) -> Result<Limit, String> {
     let text = text.trim();
     if text.contains('=') {
         return spans(text).and_then(|rates| timetable(text, rates));
@@ -31,7 +31,7 @@ pub(super) fn limit(text: &str) -> Result<Limit, String> {
 
 /// The value of `--bwlimit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Limit(pub(super) Option<BandwidthLimit>);
+pub(in crate::config) struct Limit(pub(in crate::config) Option<BandwidthLimit>);
 
 fn timetable(text: &str, rates: Vec<(u16, u64)>) -> Result<Limit, String> {
     let limit = BandwidthLimit::timetable(text, rates);
