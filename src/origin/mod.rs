@@ -52,7 +52,7 @@ pub(crate) use published::{Hash, HashAlgorithm, Pieces, Published};
 pub(crate) use request::body::Body;
 pub(crate) use request::redirects::Route;
 pub(crate) use request::signers::{SignedHeaders, Signer, Signing};
-pub(crate) use shared_tier::SharedTier;
+pub(crate) use shared_tier::{Hedge, SharedTier};
 pub(crate) use throttle::Throttle;
 pub(crate) use tier::{ChunkTier, Expected};
 pub(crate) use version_aliases::{Comparison, SAMPLE, Sample, VersionLabel};

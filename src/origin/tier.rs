@@ -10,16 +10,11 @@
 //! - After any other answer than the range, the tier no longer names this candidate for it, and the next place is asked.
 //! - A body that breaks off is continued after a pause, and uses up a retry like one of the origin.
 
-use std::{
-    fmt,
-    ops::Range,
-    pin::Pin,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{fmt, ops::Range, pin::Pin, time::SystemTime};
 
 use url::Url;
 
-use super::{Body, Content};
+use super::{Body, Content, Hedge};
 use crate::http::{HttpError, Version};
 
 /// Bytes of a slice: the unit in which an nginx that several machines share fetches and keeps files. A slice is the least
@@ -55,28 +50,11 @@ pub trait ChunkTier: fmt::Debug + Send + Sync {
     /// `BadAnswer` if nothing proves that the answer is as expected; otherwise as the answer or its absence demands.
     fn range<'a>(&'a self, candidate: &'a Url, bytes: Range<u64>, expected: Expected<'a>) -> TierAnswer<'a>;
 
-    /// How long to wait for a candidate's answer before the file's own URL is asked too. `None`: as long as it takes.
-    fn patience(&self, _candidate: &Url) -> Option<Duration> {
-        None
+    /// Returns when the file's own URL should be asked for the same bytes too, because this candidate, which is asked now, is
+    /// late. What it returns is held until one of the two has answered. By default, it never is.
+    fn is_late<'a>(&'a self, _candidate: &'a Url) -> Pin<Box<dyn Future<Output = Hedge> + Send + 'a>> {
+        Box::pin(std::future::pending())
     }
-
-    /// Returns true if a candidate has answered nothing for this time. One that answers others is not down: it may wait
-    /// for the origin on behalf of several clients, which would all ask the origin too.
-    fn is_silent(&self, _candidate: &Url, _time: Duration) -> bool {
-        true
-    }
-
-    /// Asks the server of a silent candidate for a sign of life, which needs neither a file nor its origin. Returns true
-    /// if it gives one.
-    fn is_alive<'a>(&'a self, _candidate: &'a Url) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(std::future::ready(false))
-    }
-
-    /// The file's own URL is asked too, because this candidate is late.
-    fn is_raced(&self, _candidate: &Url) {}
-
-    /// A candidate that was asked at this moment had not answered when the file's own URL did.
-    fn was_late(&self, _candidate: &Url, _asked: Instant) {}
 
     /// The body of a candidate's answer broke off. **It is no candidate for a while**, as after an error.
     fn broke_off(&self, _candidate: &Url) {}

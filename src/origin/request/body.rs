@@ -6,7 +6,7 @@
 //! The stall detector is here too. The read timeout of `reqwest` keeps running while the caller is busy (throttled, or
 //! writing), so that it would count our own pause as the server's.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -23,6 +23,9 @@ const SUSPICIOUS: Duration = Duration::from_secs(4);
 /// Bytes after which a connection is trusted as a new one: its next stall is at another offset. A server that drips
 /// stays below this, so that not every drip causes a new request.
 const PROGRESS: u64 = 64 << 10;
+
+/// Waits until nothing more can be expected of the sender of a body.
+pub(crate) type WaitUntilGone = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// The unread part of a response. Dropping it before its end closes the connection.
 pub struct Body {
@@ -45,6 +48,8 @@ pub struct Body {
     suspicious: Duration,
     /// The slowest that it may be, if that is limited.
     pace: Option<Pace>,
+    /// After this time without data, it is watched whether the sender is gone.
+    watched: Option<(Duration, WaitUntilGone)>,
     /// The requested URL, redacted for messages.
     url: RedactedUrl,
     /// The rate of the source, if it has one of its own.
@@ -82,6 +87,7 @@ impl Body {
             trusted_for: 0,
             suspicious: SUSPICIOUS,
             pace: None,
+            watched: None,
             url,
             throttle: None,
             turn: None,
@@ -110,6 +116,12 @@ impl Body {
             arrived: 0,
             waited: Duration::ZERO,
         });
+        self
+    }
+
+    /// After this time without data, gives the connection up as soon as `is_gone` returns.
+    pub(crate) fn that_is_watched_after(mut self, silence: Duration, is_gone: WaitUntilGone) -> Body {
+        self.watched = Some((silence, is_gone));
         self
     }
 
@@ -220,6 +232,13 @@ impl Body {
             return Err(HttpErrorKind::AskAgain);
         }
         let revoked = self.response.revocation();
+        let is_gone = async {
+            let Some((silence, is_gone)) = &self.watched else {
+                return std::future::pending().await;
+            };
+            tokio::time::sleep(*silence).await;
+            is_gone().await;
+        };
         let read = tokio::time::timeout(patience, self.response.chunk());
         tokio::select! {
             biased;
@@ -236,6 +255,7 @@ impl Body {
                 Err(_) => Err(HttpErrorKind::TimedOut(self.timeout)),
             },
             () = revoked, if self.gives_way => Err(HttpErrorKind::AskAgain),
+            () = is_gone, if self.gives_way => Err(HttpErrorKind::AskAgain),
         }
     }
 

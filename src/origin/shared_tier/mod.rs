@@ -9,13 +9,14 @@
 //!   asks for nodes after the time of the records ([`schedule`]). No fetch waits for that: it gets the nodes that are known.
 //! - **Versions.** The request names the version, and the node keeps each version's slices apart
 //!   ([`condition`]). Its response is validated like a mirror's.
-//! - **Failures.** A node that refuses connections is paused like any server ([`Health`](super::Health)). One that is
-//!   silent is raced by the origin after [`Node::patience`], and rests then. One that answers as no tier does is left out
-//!   for minutes. None of this is attributed to the file or its origin.
+//! - **Failures.** A node that refuses connections is paused like any server ([`Health`](super::Health)). Requests to a silent
+//!   one are sent to the origin too, and it rests if it gives no sign of life ([`hedge`]). One that answers as no tier does is
+//!   left out for minutes. None of this is attributed to the file or its origin.
 //! - **Privacy.** A file whose requests carry a login, a header, a cookie or a client certificate is not asked for here,
 //!   unless the user wants nodes to pass these on ([`private`]).
 
 mod finding;
+mod hedge;
 mod latency;
 mod lookup;
 mod node;
@@ -27,23 +28,22 @@ mod schedule;
 use std::{
     ops::Range,
     pin::Pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
+use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
+pub(crate) use self::hedge::Hedge;
 pub(super) use self::nodes::TierNodes;
-use self::{finding::Finding, node::Node, nodes::Lacking};
+use self::{finding::Finding, hedge::AskForSign, node::Node, nodes::Lacking};
 use super::{
     Client, Content,
     limits::request_class::RequestClass,
     mirror_tier::{judge_expected, no_answer},
-    request::transport::HttpRequest,
+    request::{body::WaitUntilGone, transport::HttpRequest},
     tier::{ChunkTier, Expected, SLICE, TierAnswer, TierRange},
 };
 use crate::{
@@ -68,9 +68,6 @@ const SHORTEST_STALL: Duration = Duration::from_secs(1);
 
 /// A node that sends fewer bytes than these in such a time is of no use to a reader. A slow origin sends more.
 const LEAST: u64 = 8 << 10;
-
-/// Longest wait for a sign of life. It costs a node no more than a connection.
-const LIFE: Duration = Duration::from_millis(300);
 
 /// The tier of a client's configuration.
 #[derive(Debug)]
@@ -106,7 +103,7 @@ impl SharedTier {
     /// The request of a range, or why there is no answer to it that counts.
     async fn request(
         &self,
-        node: &Node,
+        node: &Arc<Node>,
         there: &Url,
         want: Range<u64>,
         expected: Expected<'_>,
@@ -149,6 +146,11 @@ impl SharedTier {
                     .served(status.as_ref().and_then(|status| status.to_str().ok()));
                 let patience = node.patience();
                 let stall = patience.max(SHORTEST_STALL);
+                let (watched, ask) = (Arc::clone(node), sign_of_life(&self.client, node));
+                let is_gone: WaitUntilGone = Arc::new(move || {
+                    let (node, ask) = (Arc::clone(&watched), Arc::clone(&ask));
+                    Box::pin(async move { hedge::is_gone(&node, &ask).await })
+                });
                 let modified = answer.head.modified();
                 return Ok(TierRange {
                     version,
@@ -156,7 +158,8 @@ impl SharedTier {
                     body: transport
                         .body_within(answer, range.end - range.start, stall)
                         .that_gives_way()
-                        .that_is_expected_soon(patience, LEAST),
+                        .that_is_expected_soon(patience, LEAST)
+                        .that_is_watched_after(hedge::SOON, is_gone),
                 });
             }
             Err(verdict) => verdict,
@@ -237,6 +240,24 @@ impl SharedTier {
     }
 }
 
+/// What asks this node for a sign of life.
+fn sign_of_life(client: &Client, node: &Node) -> AskForSign {
+    let (client, status) = (client.clone(), node.status());
+    Arc::new(move || {
+        let (client, status) = (client.clone(), status.clone());
+        Box::pin(async move {
+            // nginx answers this by itself. What another engine answers does not matter.
+            let mut request = HttpRequest::head();
+            request.is_bare = true;
+            let answer = client
+                .transport()
+                .send_once(RequestClass::Names, &request, &status)
+                .await;
+            answer.is_ok()
+        })
+    })
+}
+
 /// A node is not used for a moment.
 fn rests(node: &Node, why: &str) {
     log::info!(event = events::TIER_RESTS; "{}: {why}; other places are asked for 10 seconds", node.name());
@@ -276,8 +297,11 @@ impl ChunkTier for SharedTier {
                 && !self.client.is_left_out(address)
         };
         self.look_up();
-        let nodes = self.nodes().in_order(&file, bytes.start / EXTENT).into_iter();
-        let used = nodes.filter(|node| node.unused().is_none());
+        let nodes = self.nodes().in_order(&file, bytes.start / EXTENT);
+        for node in nodes.iter().filter(|node| node.is_due()) {
+            hedge::wake(node, &sign_of_life(&self.client, node));
+        }
+        let used = nodes.into_iter().filter(|node| node.unused().is_none());
         used.filter_map(|node| node.address(&file)).filter(is_there).collect()
     }
 
@@ -293,44 +317,13 @@ impl ChunkTier for SharedTier {
         })
     }
 
-    fn patience(&self, there: &Url) -> Option<Duration> {
-        self.nodes().of(there).map(|node| node.patience())
-    }
-
-    fn is_silent(&self, there: &Url, time: Duration) -> bool {
-        self.nodes().of(there).is_some_and(|node| node.is_silent(time))
-    }
-
-    fn is_alive<'a>(&'a self, there: &'a Url) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+    fn is_late<'a>(&'a self, there: &'a Url) -> Pin<Box<dyn Future<Output = Hedge> + Send + 'a>> {
         Box::pin(async move {
             let Some(node) = self.nodes().of(there) else {
-                return false;
+                return std::future::pending().await;
             };
-            let transport = self.client.transport();
-            // nginx answers this by itself. What another engine answers does not matter.
-            let (mut request, status) = (HttpRequest::head(), node.status());
-            request.is_bare = true;
-            let answer = transport.send_once(RequestClass::Names, &request, &status);
-            let is_alive = matches!(timeout(LIFE, answer).await, Ok(Ok(_)));
-            if is_alive {
-                node.is_alive();
-            }
-            is_alive
+            hedge::is_late(&node, &sign_of_life(&self.client, &node)).await
         })
-    }
-
-    fn is_raced(&self, there: &Url) {
-        if let Some(node) = self.nodes().of(there) {
-            node.counters.hedged();
-        }
-    }
-
-    fn was_late(&self, there: &Url, asked: std::time::Instant) {
-        if let Some(node) = self.nodes().of(there)
-            && node.was_late(Instant::from_std(asked))
-        {
-            rests(&node, "it does not answer");
-        }
     }
 
     fn broke_off(&self, there: &Url) {

@@ -1,16 +1,22 @@
 //! One node of a tier: where it is, how it answers, and whether it is used now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
+    time::{Instant, sleep_until},
+};
 use url::{Position, Url};
 
 use super::latency::Latency;
 use crate::stats::TierCounters;
 
-/// How long a node is not used after it fell silent or broke off a response. Meanwhile the others have its extents.
+/// How long a node is not used after it broke off a response. Meanwhile the others have its extents.
 const REST: Duration = Duration::from_secs(10);
+
+/// How long a silent node is not asked for a sign of life, after one that did not come.
+const UNTIL_NEXT_SIGN: Duration = Duration::from_secs(2);
 
 /// How long a node is not used that answers as no tier does.
 const LEFT_OUT: Duration = Duration::from_secs(300);
@@ -25,6 +31,12 @@ pub(super) struct Node {
     /// Its URL, without a `/` at the end.
     base: String,
     pub(super) counters: TierCounters,
+    /// Held while it is asked for a sign of life.
+    pub(super) asking: tokio::sync::Mutex<()>,
+    /// Held while a request to it is hedged for its silence.
+    hedging: Arc<Semaphore>,
+    /// It begins to rest.
+    begins_to_rest: Notify,
     /// **No other lock is taken under it.**
     state: Mutex<State>,
 }
@@ -43,8 +55,18 @@ struct State {
 struct Unused {
     until: Instant,
     why: &'static str,
-    /// An answer ends it. A node whose responses break off, or that has no space left, goes on to answer.
-    is_until_answer: bool,
+    end: EndOfUnused,
+}
+
+/// What ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndOfUnused {
+    /// Time alone. A node whose responses break off, or that has no space left, goes on to answer.
+    Time,
+    /// Time, or a good answer.
+    Answer,
+    /// A sign of life, which is asked for when the time is over, or a good answer.
+    Sign,
 }
 
 impl Node {
@@ -53,6 +75,9 @@ impl Node {
             url: url.clone(),
             base: url.as_str().trim_end_matches('/').to_owned(),
             counters: TierCounters::default(),
+            asking: tokio::sync::Mutex::default(),
+            hedging: Arc::new(Semaphore::new(1)),
+            begins_to_rest: Notify::new(),
             state: Mutex::default(),
         }
     }
@@ -99,7 +124,36 @@ impl Node {
     pub(super) fn unused(&self) -> Option<&'static str> {
         let state = self.state.lock();
         let unused = state.unused.as_ref()?;
-        (Instant::now() < unused.until).then_some(unused.why)
+        let is_over = unused.end != EndOfUnused::Sign && unused.until <= Instant::now();
+        (!is_over).then_some(unused.why)
+    }
+
+    /// Returns true if it has to be asked for a sign of life now, after its rest. Other callers get false for a while.
+    pub(super) fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let unused = state.unused.as_mut();
+        let due = unused.filter(|unused| unused.end == EndOfUnused::Sign && unused.until <= now);
+        due.map(|unused| unused.until = now + UNTIL_NEXT_SIGN).is_some()
+    }
+
+    /// Returns true if it is not used because it gave no sign of life.
+    pub(super) fn is_resting(&self) -> bool {
+        let state = self.state.lock();
+        state
+            .unused
+            .as_ref()
+            .is_some_and(|unused| unused.end == EndOfUnused::Sign)
+    }
+
+    /// Waits until it begins to rest, from now on.
+    pub(super) fn next_rest(&self) -> Notified<'_> {
+        self.begins_to_rest.notified()
+    }
+
+    /// The right to hedge a request to it; `None` while another is hedged.
+    pub(super) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.hedging).try_acquire_owned().ok()
     }
 
     /// How long to wait for its answer before another place is asked too.
@@ -107,15 +161,33 @@ impl Node {
         self.state.lock().latency.patience()
     }
 
-    /// Returns true if it has answered nothing for this time.
-    pub(super) fn is_silent(&self, time: Duration) -> bool {
-        let last = self.state.lock().last_answer;
-        last.is_none_or(|answer| answer.elapsed() >= time)
+    /// Returns when it has answered nothing for this time, which begins at `from` or later.
+    pub(super) async fn silence(&self, mut from: Instant, time: Duration) {
+        loop {
+            if let Some(answer) = self.last_answer() {
+                from = from.max(answer);
+            }
+            sleep_until(from + time).await;
+            if !self.has_answered_since(from) {
+                return;
+            }
+        }
+    }
+
+    fn last_answer(&self) -> Option<Instant> {
+        self.state.lock().last_answer
+    }
+
+    /// Returns true if it has answered something after this moment.
+    pub(super) fn has_answered_since(&self, moment: Instant) -> bool {
+        self.last_answer().is_some_and(|answer| answer > moment)
     }
 
     /// It has answered, though not a request for bytes.
-    pub(super) fn is_alive(&self) {
-        self.state.lock().last_answer = Some(Instant::now());
+    pub(super) fn gave_a_sign(&self) {
+        let mut state = self.state.lock();
+        state.last_answer = Some(Instant::now());
+        state.unused.take_if(|unused| unused.end == EndOfUnused::Sign);
     }
 
     /// The 99th percentile of its answers.
@@ -130,40 +202,42 @@ impl Node {
         state.last_answer = Some(Instant::now());
         if is_good {
             state.wrong = 0;
-            state.unused.take_if(|unused| unused.is_until_answer);
+            state.unused.take_if(|unused| unused.end != EndOfUnused::Time);
         }
     }
 
-    /// It did not answer a request of this moment in time, and the file's own server did. It rests, unless it has answered
-    /// others meanwhile: then the file may be slow.
-    pub(super) fn was_late(&self, asked: Instant) -> bool {
-        let mut state = self.state.lock();
-        let is_silent = state.last_answer.is_none_or(|answer| answer < asked);
-        is_silent && state.is_unused(REST, "it does not answer", true)
+    /// It gave no sign of life. Returns true if it was in use.
+    pub(super) fn rests(&self) -> bool {
+        let was_used = self
+            .state
+            .lock()
+            .is_unused(UNTIL_NEXT_SIGN, "it does not answer", EndOfUnused::Sign);
+        self.begins_to_rest.notify_waiters();
+        was_used
     }
 
-    /// It broke a response off, or failed. Returns true if it was in use.
+    /// It broke a response off, or failed. Returns true if it was in use. One that rests needs a sign of life all the same.
     pub(super) fn failed(&self, why: &'static str) -> bool {
-        self.state.lock().is_unused(REST, why, false)
+        !self.is_resting() && self.state.lock().is_unused(REST, why, EndOfUnused::Time)
     }
 
     /// It has answered as no tier does. Returns true if it is left out from now on.
     pub(super) fn was_wrong(&self) -> bool {
         let mut state = self.state.lock();
         state.wrong += 1;
-        state.wrong >= MOST_WRONG && state.is_unused(LEFT_OUT, "it does not answer as a tier does", true)
+        state.wrong >= MOST_WRONG && state.is_unused(LEFT_OUT, "it does not answer as a tier does", EndOfUnused::Answer)
     }
 }
 
 impl State {
     /// Returns true if it was in use.
-    fn is_unused(&mut self, time: Duration, why: &'static str, is_until_answer: bool) -> bool {
+    fn is_unused(&mut self, time: Duration, why: &'static str, end: EndOfUnused) -> bool {
         let now = Instant::now();
         let was_used = self.unused.as_ref().is_none_or(|unused| unused.until <= now);
         self.unused = Some(Unused {
             until: now + time,
             why,
-            is_until_answer,
+            end,
         });
         was_used
     }
@@ -198,31 +272,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answer_ends_the_rest_of_a_silent_node_only() {
         let node = Node::new(&url("http://a"));
-        assert!(node.was_late(Instant::now()));
+        assert!(node.rests());
         node.answered(Instant::now(), true);
         assert!(node.unused().is_none());
         assert!(node.failed("a response broke off"));
         node.answered(Instant::now(), true);
+        node.gave_a_sign();
         assert!(node.unused().is_some(), "its heads are good, and its bodies are not");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_node_rests_and_wrong_one_is_left_out() {
+    async fn silent_node_rests_until_it_gives_a_sign() {
         let node = Node::new(&url("http://a"));
-        let asked = Instant::now();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        node.answered(asked, true);
-        assert!(!node.was_late(asked), "it answered others");
-        assert!(node.unused().is_none());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(node.was_late(Instant::now()));
-        assert!(!node.was_late(Instant::now()), "said once");
+        assert!(node.rests());
+        assert!(!node.rests(), "said once");
+        assert!(node.unused().is_some() && node.is_resting() && !node.is_due());
+        assert!(!node.failed("a response broke off") && node.is_resting());
+        tokio::time::advance(UNTIL_NEXT_SIGN).await;
         assert!(node.unused().is_some());
-        tokio::time::advance(REST).await;
-        assert!(node.unused().is_none());
+        assert!(node.is_due());
+        assert!(!node.is_due(), "it is asked once");
+        assert!(!node.rests(), "it gave none");
+        tokio::time::advance(UNTIL_NEXT_SIGN).await;
+        assert!(node.unused().is_some() && node.is_due());
+        node.gave_a_sign();
+        assert!(node.unused().is_none() && !node.is_resting() && !node.is_due());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn node_that_is_no_tier_is_left_out_for_a_while() {
+        let node = Node::new(&url("http://a"));
         assert_eq!([(); 3].map(|()| node.was_wrong()), [false, false, true]);
         tokio::time::advance(REST).await;
-        assert!(node.unused().is_some());
+        assert!(node.unused().is_some() && !node.is_resting());
         tokio::time::advance(LEFT_OUT).await;
         assert!(node.unused().is_none());
     }
