@@ -33,33 +33,24 @@
 //!   its next chunk edge.
 //! - **A stalled fetch loses its slot.** A fetch that brings next to nothing for about a second
 //!   gives its slot to another entry that waits for one, even if a reader is blocked on it
-//!   (`stalls`).
+//!   (`fetches::stalls`).
 //! - **A chunk wanted for several reasons stays wanted until the last reason ends.** A chunk that
 //!   was both read ahead and requested by the user is still fetched when the reader has gone. Only
 //!   a failure ends all reasons, and wakes the waiters with the error.
-//! - **Read-ahead belongs to a stream** (see `windows`). What a stream gives up is
+//! - **Read-ahead belongs to a stream** (see `entry::windows`). What a stream gives up is
 //!   dropped, unless another stream wants it.
 //! - **A fetch has a slot of the origin that its bytes come from**, behind redirects too
-//!   (`redirects`).
+//!   (`origins::redirects`).
 //! - **A reader far ahead of a fetch does not wait for it.** The fetch is cut short before the
 //!   reader's bytes, and those get a fetch of their own.
 
 mod action;
 mod dispatch;
-mod entry_queue;
-mod fetch_plan;
-mod fetch_table;
-mod origin_state;
-mod queues;
-mod redirects;
-mod refusals;
-mod running_fetch;
+mod entry;
+mod fetches;
+mod origins;
 mod scans;
-mod slices;
-mod stalls;
 mod status;
-mod wanted_chunks;
-mod windows;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -71,15 +62,15 @@ use crate::cache::key::EntryId;
 use crate::http::{HttpErrorKind, Origin};
 pub use action::{Action, FetchId, FetchOrder, Priority, WaiterId, WaitsFor};
 use dispatch::Dispatcher;
-use entry_queue::{EntryQueue, Waiter};
-use fetch_table::FetchTable;
-use origin_state::OriginNumber;
-use queues::EntryQueues;
-use refusals::Refused;
-pub use refusals::{AfterRefusal, Refusal};
-use slices::Slices;
+use entry::entry_queue::{EntryQueue, Waiter};
+pub use entry::windows::{StreamId, WindowUpdate};
+use fetches::fetch_table::FetchTable;
+use fetches::slices::Slices;
+use origins::origin_state::OriginNumber;
+use origins::queues::EntryQueues;
+use origins::refusals::Refused;
+pub use origins::refusals::{AfterRefusal, Refusal};
 pub use status::{EntryActivity, OriginStatus, WaiterStatus};
-pub use windows::{StreamId, WindowUpdate};
 
 /// The scheduler's configuration.
 #[derive(Debug, Clone, Copy)]

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::action::{FetchId, Priority};
-use super::entry_queue::EntryQueue;
-use super::fetch_plan::FetchPlan;
-use super::fetch_table::FetchTable;
-use super::origin_state::OriginNumber;
-use super::running_fetch::RunningFetch;
+use super::entry::entry_queue::EntryQueue;
+use super::fetches::fetch_plan::FetchPlan;
+use super::fetches::fetch_table::FetchTable;
+use super::fetches::running_fetch::RunningFetch;
+use super::origins::origin_state::OriginNumber;
 use crate::cache::key::EntryId;
 
 /// Gives the slots of origins to fetches.
@@ -21,7 +21,7 @@ pub(super) struct Dispatcher {
     pub(super) is_throttled: bool,
     /// Counts the starts of fetches. The entry with the lowest number is served first.
     turn: u64,
-    /// Entries that are [set back](super::stalls), in the order in which that began.
+    /// Entries that are [set back](super::fetches::stalls), in the order in which that began.
     set_back: Vec<EntryId>,
 }
 

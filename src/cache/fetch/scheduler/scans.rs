@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Scheduler;
 use super::action::{Action, Priority, WaiterId};
-use super::entry_queue::{EntryQueue, Waiter};
+use super::entry::entry_queue::{EntryQueue, Waiter};
 use crate::cache::entry::cache_entry::CacheEntry;
 use crate::cache::error::ReadError;
 use crate::cache::key::EntryId;

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::action::WaitsFor;
-use super::entry_queue::{EntryQueue, Waiter};
-use super::queues::EntryQueues;
+use super::entry::entry_queue::{EntryQueue, Waiter};
+use super::origins::queues::EntryQueues;
 use crate::cache::entry::cache_entry::CacheEntry;
 
 /// The state of one origin, and what was measured of it.

@@ -52,11 +52,11 @@ pub enum AfterRefusal {
     /// again.
     WaitForOrigin,
     /// The origin seems to be the cause, but other entries wait for a slot and may succeed. The
-    /// fetch has lost its slot and must end; call [`Scheduler::rested`](super::Scheduler::rested) at
-    /// this time.
+    /// fetch has lost its slot and must end; call
+    /// [`Scheduler::rested`](crate::cache::fetch::scheduler::Scheduler::rested) at this time.
     YieldUntil(Instant),
     /// The fetch has lost its slot and must end; call
-    /// [`Scheduler::rested`](super::Scheduler::rested) at this time.
+    /// [`Scheduler::rested`](crate::cache::fetch::scheduler::Scheduler::rested) at this time.
     RestUntil(Instant),
     /// The file is the cause and its retries are used up: the fetch must end with the error.
     Fail,
@@ -64,7 +64,7 @@ pub enum AfterRefusal {
 
 /// The refusals of an entry's requests since it last received a byte.
 #[derive(Debug, Clone)]
-pub(super) struct Refused {
+pub(in crate::cache::fetch::scheduler) struct Refused {
     /// When the last of them failed.
     at: Instant,
     /// The origin that refused.
@@ -79,7 +79,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn is_of_the_origin(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_of_the_origin(&self) -> bool {
         self.attribution == FailureAttribution::Origin
     }
 }
@@ -89,7 +89,7 @@ impl Refusal<'_> {
     /// requests is at fault, and `before` is what the entry remembers. Returns what it remembers from
     /// now on, and the earliest time of its next request; `None` if it is not requested again. Also
     /// returns true if this is the first sign that the origin serves only a limited number of requests.
-    pub(super) fn note(
+    pub(in crate::cache::fetch::scheduler) fn note(
         &self,
         complaint: Complaint<EntryId>,
         before: Option<Refused>,

@@ -10,9 +10,9 @@ use crate::cache::chunk::ChunkSize;
 
 /// The slices of a mount's tier.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Slices {
+pub(in crate::cache::fetch::scheduler) struct Slices {
     /// Bytes of a slice.
-    pub(super) bytes: u64,
+    pub(in crate::cache::fetch::scheduler) bytes: u64,
 }
 
 impl Slices {

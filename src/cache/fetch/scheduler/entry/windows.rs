@@ -49,11 +49,11 @@ impl WindowUpdate {
 
 /// The windows of an entry, in chunks.
 #[derive(Debug, Default)]
-pub(super) struct Windows(Vec<(StreamId, Range<u64>)>);
+pub(in crate::cache::fetch::scheduler) struct Windows(Vec<(StreamId, Range<u64>)>);
 
 impl Windows {
     /// Their chunks.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
+    pub(in crate::cache::fetch::scheduler) fn iter(&self) -> impl Iterator<Item = &Range<u64>> {
         let windows = self.0.iter().map(|(_, chunks)| chunks);
         windows.filter(|chunks| !chunks.is_empty())
     }

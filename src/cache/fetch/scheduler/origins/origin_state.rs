@@ -3,34 +3,34 @@
 
 use std::collections::BTreeSet;
 
-use super::action::{FetchId, Priority};
 use crate::cache::fetch::concurrency_probe::ConcurrencyProbe;
 use crate::cache::fetch::fetch_size::FetchSize;
+use crate::cache::fetch::scheduler::action::{FetchId, Priority};
 use crate::cache::key::EntryId;
 use crate::origin::{FetchLimit, RequestRate};
 
 /// The number of an origin, unique within this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OriginNumber(pub(super) usize);
+pub(in crate::cache::fetch::scheduler) struct OriginNumber(pub(super) usize);
 
 /// The state of one origin. **`wanting` and `queues` follow from its queues, `fetching` from the
 /// fetches.**
 #[derive(Debug, Default)]
-pub(super) struct OriginState {
+pub(in crate::cache::fetch::scheduler) struct OriginState {
     /// How it answers, and how long a fetch should be.
-    pub(super) lines: Lines,
+    pub(in crate::cache::fetch::scheduler) lines: Lines,
     /// The number of fetches that it accepts.
-    pub(super) fetch_limit: FetchLimit<EntryId>,
+    pub(in crate::cache::fetch::scheduler) fetch_limit: FetchLimit<EntryId>,
     /// Over how many connections its bytes come best.
-    pub(super) concurrency_probe: ConcurrencyProbe,
+    pub(in crate::cache::fetch::scheduler) concurrency_probe: ConcurrencyProbe,
     /// How fast requests may follow one another.
-    pub(super) rate: RequestRate<EntryId>,
+    pub(in crate::cache::fetch::scheduler) rate: RequestRate<EntryId>,
     /// The number of fetches it has answered.
-    pub(super) answers: u64,
+    pub(in crate::cache::fetch::scheduler) answers: u64,
     /// Maximum number of concurrent fetches, however many it accepts.
     most_connections: usize,
     /// The number of its queues.
-    pub(super) queues: usize,
+    pub(in crate::cache::fetch::scheduler) queues: usize,
     /// The entries with wanted chunks that do not rest, in the order in which they are served.
     wanting: BTreeSet<(Rank, EntryId)>,
     /// The fetches that have its slots.
@@ -39,26 +39,26 @@ pub(super) struct OriginState {
 
 /// The lines that its bytes come over.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(in crate::cache::fetch::scheduler) struct Lines {
     /// Its own.
-    pub(super) own: FetchSize,
+    pub(in crate::cache::fetch::scheduler) own: FetchSize,
     /// That of a tier, which is nearer or has to fetch first.
-    pub(super) of_tier: FetchSize,
+    pub(in crate::cache::fetch::scheduler) of_tier: FetchSize,
     /// True if its last answer came from a tier.
-    pub(super) is_of_a_tier: bool,
+    pub(in crate::cache::fetch::scheduler) is_of_a_tier: bool,
 }
 
 /// The dispatch order of entries; the lowest rank is served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
+pub(in crate::cache::fetch::scheduler) struct Rank {
     /// The priority of its most urgent chunk.
-    pub(super) priority: Priority,
+    pub(in crate::cache::fetch::scheduler) priority: Priority,
     /// True if a fetch brings something for its readers meanwhile. Readers without one block in a
     /// moment. Served after others, such an entry would take the slot of a fetch that has only just
     /// begun, and that costs a connection.
-    pub(super) is_fetching_ahead: bool,
+    pub(in crate::cache::fetch::scheduler) is_fetching_ahead: bool,
     /// When it was last served.
-    pub(super) turn: u64,
+    pub(in crate::cache::fetch::scheduler) turn: u64,
 }
 
 impl OriginState {
@@ -76,7 +76,7 @@ impl OriginState {
     }
 
     /// How its bytes come at present, and how long a fetch should be.
-    pub(super) fn fetch_size(&self) -> &FetchSize {
+    pub(in crate::cache::fetch::scheduler) fn fetch_size(&self) -> &FetchSize {
         if self.lines.is_of_a_tier {
             &self.lines.of_tier
         } else {
@@ -85,27 +85,27 @@ impl OriginState {
     }
 
     /// Maximum number of concurrent fetches.
-    pub(super) fn connections(&self) -> usize {
+    pub(in crate::cache::fetch::scheduler) fn connections(&self) -> usize {
         self.fetch_limit.fetches(self.most_connections)
     }
 
     /// Maximum number of concurrent fetches that no reader is blocked on.
-    pub(super) fn background_connections(&self) -> usize {
+    pub(in crate::cache::fetch::scheduler) fn background_connections(&self) -> usize {
         self.concurrency_probe.of(self.connections())
     }
 
     /// Returns true if there are more files than connections.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_crowded(&self) -> bool {
         self.queues > self.connections()
     }
 
     /// Number of fetches in flight.
-    pub(super) fn running(&self) -> usize {
+    pub(in crate::cache::fetch::scheduler) fn running(&self) -> usize {
         self.fetching.len()
     }
 
     /// The fetches that have its slots.
-    pub(super) fn fetches(&self) -> impl Iterator<Item = FetchId> {
+    pub(in crate::cache::fetch::scheduler) fn fetches(&self) -> impl Iterator<Item = FetchId> {
         self.fetching.iter().copied()
     }
 
@@ -116,24 +116,24 @@ impl OriginState {
     }
 
     /// Returns true if nothing that may begin is wanted of it.
-    pub(super) fn is_served(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_served(&self) -> bool {
         self.wanting.is_empty()
     }
 
     /// Returns true if something may begin for an entry other than this one.
-    pub(super) fn is_wanted_by_another(&self, than: EntryId) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_wanted_by_another(&self, than: EntryId) -> bool {
         self.wanting.iter().any(|&(_, id)| id != than)
     }
 
     /// The most urgent work; among equals, of the entry served least recently. Read-ahead for readers
     /// without a fetch in flight comes before other read-ahead.
-    pub(super) fn next_wanted(&self) -> Option<(Priority, EntryId)> {
+    pub(in crate::cache::fetch::scheduler) fn next_wanted(&self) -> Option<(Priority, EntryId)> {
         let &(rank, id) = self.wanting.first()?;
         Some((rank.priority, id))
     }
 
     /// Number of entries that wait for a slot at `Critical`, counted up to `most`.
-    pub(super) fn waiting_critical(&self, most: usize) -> usize {
+    pub(in crate::cache::fetch::scheduler) fn waiting_critical(&self, most: usize) -> usize {
         let wanting = self.wanting.iter().take(most);
         wanting
             .take_while(|(rank, _)| rank.priority == Priority::Critical)
@@ -141,11 +141,11 @@ impl OriginState {
     }
 
     /// A fetch takes a slot. It has one of one origin at a time.
-    pub(super) fn take_slot(&mut self, fetch: FetchId) {
+    pub(in crate::cache::fetch::scheduler) fn take_slot(&mut self, fetch: FetchId) {
         self.fetching.insert(fetch);
     }
 
-    pub(super) fn release_slot(&mut self, fetch: FetchId) {
+    pub(in crate::cache::fetch::scheduler) fn release_slot(&mut self, fetch: FetchId) {
         self.fetching.remove(&fetch);
     }
 

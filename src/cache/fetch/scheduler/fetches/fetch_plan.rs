@@ -7,11 +7,11 @@
 
 use std::ops::Range;
 
-use super::entry_queue::EntryQueue;
-use super::origin_state::OriginState;
 use super::running_fetch::RunningFetch;
 use super::slices::Slices;
 use crate::cache::chunk::common;
+use crate::cache::fetch::scheduler::entry::entry_queue::EntryQueue;
+use crate::cache::fetch::scheduler::origins::origin_state::OriginState;
 
 /// Number of connections from which on a long fetch on one of them does not hold up the others.
 const MANY: usize = 8;
@@ -22,20 +22,20 @@ const MANY: usize = 8;
 const OWN_CONNECTIONS: usize = 5;
 
 /// What the next fetch of an entry depends on.
-pub(super) struct FetchPlan<'a> {
-    pub(super) queue: &'a EntryQueue,
-    pub(super) at: &'a OriginState,
+pub(in crate::cache::fetch::scheduler) struct FetchPlan<'a> {
+    pub(in crate::cache::fetch::scheduler) queue: &'a EntryQueue,
+    pub(in crate::cache::fetch::scheduler) at: &'a OriginState,
     /// Maximum bytes of a fetch in usual circumstances.
-    pub(super) fetch_len: u64,
+    pub(in crate::cache::fetch::scheduler) fetch_len: u64,
     /// Of a tier that is asked first.
-    pub(super) slices: Option<Slices>,
+    pub(in crate::cache::fetch::scheduler) slices: Option<Slices>,
 }
 
 impl FetchPlan<'_> {
     /// The chunks of a fetch that begins at `first`: consecutive wanted chunks, and wanted chunks
     /// beyond gaps that are cheaper to fetch than a new request. Present chunks in a gap are
     /// overwritten with the same bytes.
-    pub(super) fn chunks(&self, first: u64) -> Range<u64> {
+    pub(in crate::cache::fetch::scheduler) fn chunks(&self, first: u64) -> Range<u64> {
         let (queue, at, connections) = (self.queue, self.at, self.at.connections());
         let mut chunks = first..first + self.run_len(first);
         let Some(settled) = queue.entry.settled() else {

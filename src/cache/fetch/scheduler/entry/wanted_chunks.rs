@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use rangemap::RangeSet;
 
-use super::action::{PRIORITIES, Priority};
 use crate::cache::chunk::common;
+use crate::cache::fetch::scheduler::action::{PRIORITIES, Priority};
 
 /// Sets of chunks, one for each priority. A chunk that is wanted for several reasons is in several
 /// sets: the most urgent decides, and when that reason ends the others remain.
 #[derive(Debug, Default)]
-pub(super) struct WantedChunks([RangeSet<u64>; 4]);
+pub(in crate::cache::fetch::scheduler) struct WantedChunks([RangeSet<u64>; 4]);
 
 impl WantedChunks {
     pub(super) fn add(&mut self, chunks: Range<u64>, priority: Priority) {
@@ -21,14 +21,14 @@ impl WantedChunks {
     }
 
     /// Removes chunks at all priorities.
-    pub(super) fn remove(&mut self, chunks: Range<u64>) {
+    pub(in crate::cache::fetch::scheduler) fn remove(&mut self, chunks: Range<u64>) {
         if !chunks.is_empty() {
             self.0.iter_mut().for_each(|set| set.remove(chunks.clone()));
         }
     }
 
     /// Removes chunks at this priority only.
-    pub(super) fn remove_at(&mut self, chunks: Range<u64>, priority: Priority) {
+    pub(in crate::cache::fetch::scheduler) fn remove_at(&mut self, chunks: Range<u64>, priority: Priority) {
         if !chunks.is_empty() {
             self.0[priority as usize].remove(chunks);
         }
@@ -63,12 +63,12 @@ impl WantedChunks {
     }
 
     /// The chunks that are wanted at this priority; they may be wanted at others too.
-    pub(super) fn at(&self, priority: Priority) -> &RangeSet<u64> {
+    pub(in crate::cache::fetch::scheduler) fn at(&self, priority: Priority) -> &RangeSet<u64> {
         &self.0[priority as usize]
     }
 
     /// The wanted chunks, in runs that overlap where there are several reasons.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &Range<u64>> {
+    pub(in crate::cache::fetch::scheduler) fn runs(&self) -> impl Iterator<Item = &Range<u64>> {
         self.0.iter().flat_map(RangeSet::iter)
     }
 
@@ -81,7 +81,7 @@ impl WantedChunks {
         end - first
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_empty(&self) -> bool {
         self.0.iter().all(RangeSet::is_empty)
     }
 }

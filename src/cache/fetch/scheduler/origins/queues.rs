@@ -9,17 +9,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::entry_queue::EntryQueue;
 use super::origin_state::{OriginNumber, OriginState, Rank};
 use super::redirects::RedirectTargets;
-use super::running_fetch::RunningFetch;
 use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::fetch::scheduler::entry::entry_queue::EntryQueue;
+use crate::cache::fetch::scheduler::fetches::running_fetch::RunningFetch;
 use crate::cache::key::EntryId;
 use crate::http::{MOST_ORIGINS, Origin};
 
 /// The entries for which anything is wanted, in flight or waited for.
 #[derive(Debug, Default)]
-pub(super) struct EntryQueues {
+pub(in crate::cache::fetch::scheduler) struct EntryQueues {
     all: BTreeMap<EntryId, RankedQueue>,
     redirect_targets: RedirectTargets,
     numbers: HashMap<Origin, OriginNumber>,
@@ -48,7 +48,7 @@ impl RankedQueue {
 
 impl EntryQueues {
     /// Without queues; each origin gets at most this many connections.
-    pub(super) fn new(most_connections: usize) -> EntryQueues {
+    pub(in crate::cache::fetch::scheduler) fn new(most_connections: usize) -> EntryQueues {
         EntryQueues {
             most_connections,
             ..EntryQueues::default()
@@ -56,7 +56,7 @@ impl EntryQueues {
     }
 
     /// Allows this many concurrent fetches to each origin from now on.
-    pub(super) fn set_most_connections(&mut self, most: usize) {
+    pub(in crate::cache::fetch::scheduler) fn set_most_connections(&mut self, most: usize) {
         self.most_connections = most;
         for number in 0..self.origins.len() {
             self.change(OriginNumber(number), |at| at.set_most_connections(most));
@@ -64,7 +64,7 @@ impl EntryQueues {
     }
 
     /// The number of an origin; a new one gets the next number.
-    pub(super) fn number(&mut self, origin: &Origin) -> OriginNumber {
+    pub(in crate::cache::fetch::scheduler) fn number(&mut self, origin: &Origin) -> OriginNumber {
         if let Some(&number) = self.numbers.get(origin) {
             return number;
         }
@@ -78,13 +78,17 @@ impl EntryQueues {
         number
     }
 
-    pub(super) fn at(&self, origin: OriginNumber) -> &OriginState {
+    pub(in crate::cache::fetch::scheduler) fn at(&self, origin: OriginNumber) -> &OriginState {
         &self.origins[origin.0]
     }
 
     /// Changes what is known of an origin. If the connection limit of one of its entries changes by
     /// that, so does the entry's place in the order.
-    pub(super) fn change<T>(&mut self, origin: OriginNumber, change: impl FnOnce(&mut OriginState) -> T) -> T {
+    pub(in crate::cache::fetch::scheduler) fn change<T>(
+        &mut self,
+        origin: OriginNumber,
+        change: impl FnOnce(&mut OriginState) -> T,
+    ) -> T {
         let at = &mut self.origins[origin.0];
         let before = at.fetch_limit.share();
         let result = change(at);
@@ -99,25 +103,28 @@ impl EntryQueues {
     }
 
     /// All origins that were ever requested.
-    pub(super) fn named(&self) -> impl Iterator<Item = (&Origin, OriginNumber)> {
+    pub(in crate::cache::fetch::scheduler) fn named(&self) -> impl Iterator<Item = (&Origin, OriginNumber)> {
         self.numbers.iter().map(|(origin, &number)| (origin, number))
     }
 
     /// The queues of an origin. Visits all queues: for status output, not for decisions.
-    pub(super) fn queues_to(&self, origin: OriginNumber) -> impl Iterator<Item = &EntryQueue> {
+    pub(in crate::cache::fetch::scheduler) fn queues_to(
+        &self,
+        origin: OriginNumber,
+    ) -> impl Iterator<Item = &EntryQueue> {
         let queues = self.all.values().map(|ranked| &ranked.queue);
         queues.filter(move |queue| queue.origin == origin)
     }
 
-    pub(super) fn origins(&self) -> impl Iterator<Item = OriginNumber> + use<> {
+    pub(in crate::cache::fetch::scheduler) fn origins(&self) -> impl Iterator<Item = OriginNumber> + use<> {
         (0..self.origins.len()).map(OriginNumber)
     }
 
-    pub(super) fn get(&self, id: EntryId) -> Option<&EntryQueue> {
+    pub(in crate::cache::fetch::scheduler) fn get(&self, id: EntryId) -> Option<&EntryQueue> {
         self.all.get(&id).map(|ranked| &ranked.queue)
     }
 
-    pub(super) fn get_mut(&mut self, id: EntryId) -> Option<EntryQueueMut<'_>> {
+    pub(in crate::cache::fetch::scheduler) fn get_mut(&mut self, id: EntryId) -> Option<EntryQueueMut<'_>> {
         let ranked = self.all.get_mut(&id)?;
         let origin = &mut self.origins[ranked.queue.origin.0];
         Some(EntryQueueMut { ranked, origin })
@@ -125,7 +132,7 @@ impl EntryQueues {
 
     /// The origin that an entry's next fetch gets a slot of: the last target of its redirects, or the
     /// origin that the entry names.
-    pub(super) fn origin_of(&mut self, entry: &CacheEntry) -> OriginNumber {
+    pub(in crate::cache::fetch::scheduler) fn origin_of(&mut self, entry: &CacheEntry) -> OriginNumber {
         let in_flight = self.get(entry.id).map(|queue| queue.origin);
         match in_flight.or_else(|| self.redirect_targets.of(entry.id)) {
             Some(number) => number,
@@ -134,7 +141,7 @@ impl EntryQueues {
     }
 
     /// Moves an entry's queue to another origin. Its fetches keep their slots.
-    pub(super) fn redirect(&mut self, id: EntryId, to: OriginNumber) {
+    pub(in crate::cache::fetch::scheduler) fn redirect(&mut self, id: EntryId, to: OriginNumber) {
         let Some(ranked) = self.all.get_mut(&id).filter(|ranked| ranked.queue.origin != to) else {
             return;
         };
@@ -149,7 +156,7 @@ impl EntryQueues {
     }
 
     /// The queue of an entry, created if there is none.
-    pub(super) fn open(&mut self, entry: &Arc<CacheEntry>) -> EntryQueueMut<'_> {
+    pub(in crate::cache::fetch::scheduler) fn open(&mut self, entry: &Arc<CacheEntry>) -> EntryQueueMut<'_> {
         let number = self.origin_of(entry);
         let origin = &mut self.origins[number.0];
         let ranked = self.all.entry(entry.id).or_insert_with(|| {
@@ -161,7 +168,7 @@ impl EntryQueues {
     }
 
     /// Drops a queue that is idle.
-    pub(super) fn forget_if_idle(&mut self, id: EntryId) {
+    pub(in crate::cache::fetch::scheduler) fn forget_if_idle(&mut self, id: EntryId) {
         if let Some(idle) = self.get(id).filter(|queue| queue.is_idle()) {
             let origin = idle.origin;
             self.origins[origin.0].queues -= 1;
@@ -170,27 +177,27 @@ impl EntryQueues {
     }
 
     /// All fetches, for changes that do not concern the order of entries.
-    pub(super) fn fetches_mut(&mut self) -> impl Iterator<Item = &mut RunningFetch> {
+    pub(in crate::cache::fetch::scheduler) fn fetches_mut(&mut self) -> impl Iterator<Item = &mut RunningFetch> {
         self.all.values_mut().flat_map(|ranked| &mut ranked.queue.fetches)
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = EntryId> {
+    pub(in crate::cache::fetch::scheduler) fn ids(&self) -> impl Iterator<Item = EntryId> {
         self.all.keys().copied()
     }
 
     /// The entries with waiters that have lost chunks since the last check.
-    pub(super) fn with_unseen_losses(&self) -> impl Iterator<Item = EntryId> {
+    pub(in crate::cache::fetch::scheduler) fn with_unseen_losses(&self) -> impl Iterator<Item = EntryId> {
         let all = self.all.iter();
         all.filter_map(|(&id, ranked)| ranked.queue.has_unseen_losses().then_some(id))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 }
 
 /// A mutable queue, except for its origin ([`EntryQueues::redirect`]). Dropping it updates its origin.
-pub(super) struct EntryQueueMut<'a> {
+pub(in crate::cache::fetch::scheduler) struct EntryQueueMut<'a> {
     ranked: &'a mut RankedQueue,
     origin: &'a mut OriginState,
 }
@@ -217,12 +224,12 @@ impl Drop for EntryQueueMut<'_> {
 
 #[cfg(test)]
 impl EntryQueues {
-    pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &EntryQueue)> {
+    pub(in crate::cache::fetch::scheduler) fn iter(&self) -> impl Iterator<Item = (EntryId, &EntryQueue)> {
         self.all.iter().map(|(&id, ranked)| (id, &ranked.queue))
     }
 
     /// Compares each origin's derived fields with its queues and the fetches.
-    pub(super) fn check(&self) {
+    pub(in crate::cache::fetch::scheduler) fn check(&self) {
         for number in self.origins() {
             let at = self.at(number);
             let here = || self.iter().filter(|(_, queue)| queue.origin == number);

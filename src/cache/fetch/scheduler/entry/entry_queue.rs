@@ -9,64 +9,65 @@ use std::time::Instant;
 
 use rangemap::RangeSet;
 
-use super::action::{Action, FetchId, PRIORITIES, Priority, WaiterId, WaitsFor};
-use super::origin_state::{OriginNumber, Rank};
-use super::refusals::Refused;
-use super::running_fetch::RunningFetch;
-use super::stalls::Stalls;
 use super::wanted_chunks::WantedChunks;
 use super::windows::{StreamId, Windows};
 use crate::cache::chunk::common;
 use crate::cache::entry::cache_entry::CacheEntry;
+use crate::cache::fetch::scheduler::action::{Action, FetchId, PRIORITIES, Priority, WaiterId, WaitsFor};
+use crate::cache::fetch::scheduler::fetches::running_fetch::RunningFetch;
+use crate::cache::fetch::scheduler::fetches::stalls::Stalls;
+use crate::cache::fetch::scheduler::origins::origin_state::{OriginNumber, Rank};
+use crate::cache::fetch::scheduler::origins::refusals::Refused;
 
 /// All chunks.
 const ALL: Range<u64> = 0..u64::MAX;
 
 /// What is wanted, in flight and waited for of one entry.
 #[derive(Debug)]
-pub(super) struct EntryQueue {
-    pub(super) entry: Arc<CacheEntry>,
+pub(in crate::cache::fetch::scheduler) struct EntryQueue {
+    pub(in crate::cache::fetch::scheduler) entry: Arc<CacheEntry>,
     /// The origin whose connections its next fetch uses. Each fetch in flight has its own
     /// ([`RunningFetch::origin`]).
-    pub(super) origin: OriginNumber,
+    pub(in crate::cache::fetch::scheduler) origin: OriginNumber,
     /// Whether that has changed, so that its fetches may have slots of several origins.
-    pub(super) has_moved: bool,
+    pub(in crate::cache::fetch::scheduler) has_moved: bool,
     /// The reasons for which its chunks are wanted. Those of a chunk in flight stay until it has come,
     /// except for `Critical`: **a chunk in flight is not wanted at `Critical`**, since that priority
     /// lasts only as long as a waiter does.
-    pub(super) wants: WantedChunks,
+    pub(in crate::cache::fetch::scheduler) wants: WantedChunks,
     /// What is in flight. **The ranges of chunks are disjoint.**
-    pub(super) fetches: Vec<RunningFetch>,
-    pub(super) waiters: Vec<Waiter>,
+    pub(in crate::cache::fetch::scheduler) fetches: Vec<RunningFetch>,
+    pub(in crate::cache::fetch::scheduler) waiters: Vec<Waiter>,
     /// The read-ahead windows of its streams. Dropped with the queue: by then everything has come.
-    pub(super) windows: Windows,
+    pub(in crate::cache::fetch::scheduler) windows: Windows,
     /// [`CacheEntry::chunk_losses`] at the last check of its waiters.
-    pub(super) losses: u64,
+    pub(in crate::cache::fetch::scheduler) losses: u64,
     /// The number of its last fetch start.
-    pub(super) turn: u64,
+    pub(in crate::cache::fetch::scheduler) turn: u64,
     /// The refusals of its requests since it last received a byte.
-    pub(super) refused: Option<Refused>,
-    /// **Nothing begins for it until [`Scheduler::rested`](super::Scheduler::rested) clears this.**
-    pub(super) rests_until: Option<Instant>,
+    pub(in crate::cache::fetch::scheduler) refused: Option<Refused>,
+    /// **Nothing begins for it until [`Scheduler::rested`](crate::cache::fetch::scheduler::Scheduler::rested)
+    /// clears this.**
+    pub(in crate::cache::fetch::scheduler) rests_until: Option<Instant>,
     /// Its turns at a slot that were too slow.
-    pub(super) stalls: Stalls,
+    pub(in crate::cache::fetch::scheduler) stalls: Stalls,
 }
 
 #[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) id: WaiterId,
+pub(in crate::cache::fetch::scheduler) struct Waiter {
+    pub(in crate::cache::fetch::scheduler) id: WaiterId,
     /// The bytes it needs; may reach past the end of the file. The start moves up as they come.
-    pub(super) bytes: Range<u64>,
+    pub(in crate::cache::fetch::scheduler) bytes: Range<u64>,
     /// `Critical` for a reader that is blocked.
-    pub(super) priority: Priority,
+    pub(in crate::cache::fetch::scheduler) priority: Priority,
     /// True if a reader is blocked, at whatever priority; false for a part of a job.
-    pub(super) is_read: bool,
+    pub(in crate::cache::fetch::scheduler) is_read: bool,
     /// What it was last seen to wait for; `None` before the first look.
-    pub(super) waits_for: Option<WaitsFor>,
+    pub(in crate::cache::fetch::scheduler) waits_for: Option<WaitsFor>,
 }
 
 impl EntryQueue {
-    pub(super) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> EntryQueue {
+    pub(in crate::cache::fetch::scheduler) fn new(entry: Arc<CacheEntry>, origin: OriginNumber) -> EntryQueue {
         EntryQueue {
             entry,
             origin,
@@ -85,7 +86,7 @@ impl EntryQueue {
 
     /// Its place in its origin's order; `None` if nothing may begin for it. `share`: maximum number of
     /// its concurrent fetches, if it has a limit of its own.
-    pub(super) fn rank(&self, share: Option<usize>) -> Option<Rank> {
+    pub(in crate::cache::fetch::scheduler) fn rank(&self, share: Option<usize>) -> Option<Rank> {
         let is_full = share.is_some_and(|share| self.fetches.len() >= share);
         if is_full || self.rests_until.is_some() || self.stalls.is_set_back() {
             return None;
@@ -99,20 +100,20 @@ impl EntryQueue {
         })
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_idle(&self) -> bool {
         self.wants.is_empty() && self.fetches.is_empty() && self.waiters.is_empty()
     }
 
-    pub(super) fn fetch(&self, id: FetchId) -> Option<&RunningFetch> {
+    pub(in crate::cache::fetch::scheduler) fn fetch(&self, id: FetchId) -> Option<&RunningFetch> {
         self.fetches.iter().find(|fetch| fetch.id == id)
     }
 
-    pub(super) fn fetch_mut(&mut self, id: FetchId) -> Option<&mut RunningFetch> {
+    pub(in crate::cache::fetch::scheduler) fn fetch_mut(&mut self, id: FetchId) -> Option<&mut RunningFetch> {
         self.fetches.iter_mut().find(|fetch| fetch.id == id)
     }
 
     /// The first chunk that is wanted at this priority and not in flight.
-    pub(super) fn next_at(&self, priority: Priority) -> Option<u64> {
+    pub(in crate::cache::fetch::scheduler) fn next_at(&self, priority: Priority) -> Option<u64> {
         self.next_pending(priority, &ALL)
     }
 
@@ -131,7 +132,7 @@ impl EntryQueue {
     }
 
     /// The first of these chunks that is missing, wanted at any priority, and not in flight.
-    pub(super) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
+    pub(in crate::cache::fetch::scheduler) fn next_wanted(&self, chunks: Range<u64>) -> Option<u64> {
         let mut rest = chunks;
         loop {
             let pending = PRIORITIES
@@ -147,14 +148,14 @@ impl EntryQueue {
 
     /// Number of consecutive chunks from this one on that are wanted, at any priority, and not in
     /// flight.
-    pub(super) fn pending_in_a_row(&self, first: u64) -> u64 {
+    pub(in crate::cache::fetch::scheduler) fn pending_in_a_row(&self, first: u64) -> u64 {
         let ahead = self.in_flight().filter(|chunks| chunks.end > first);
         let in_flight = ahead.map(|chunks| chunks.start.saturating_sub(first)).min();
         self.wants.in_a_row(first).min(in_flight.unwrap_or(u64::MAX))
     }
 
     /// Number of chunks that are wanted and not in flight.
-    pub(super) fn pending(&self) -> u64 {
+    pub(in crate::cache::fetch::scheduler) fn pending(&self) -> u64 {
         let mut all: RangeSet<u64> = self.wants.runs().cloned().collect();
         self.in_flight().for_each(|chunks| all.remove(chunks));
         all.iter().map(|run| run.end - run.start).sum()
@@ -166,7 +167,7 @@ impl EntryQueue {
     }
 
     /// Wants chunks at a priority, as far as they are missing. Those in flight get one more reason.
-    pub(super) fn want(&mut self, chunks: &Range<u64>, priority: Priority) {
+    pub(in crate::cache::fetch::scheduler) fn want(&mut self, chunks: &Range<u64>, priority: Priority) {
         let chunks = chunks.start..chunks.end.min(self.entry.chunk_count());
         let mut rest = RangeSet::from_iter((!chunks.is_empty()).then(|| chunks.clone()));
         self.in_flight().for_each(|run| rest.remove(run));
@@ -181,7 +182,7 @@ impl EntryQueue {
     }
 
     /// Stops wanting those of these chunks that are present.
-    pub(super) fn drop_present(&mut self, chunks: &Range<u64>) {
+    pub(in crate::cache::fetch::scheduler) fn drop_present(&mut self, chunks: &Range<u64>) {
         if chunks.is_empty() {
             return;
         }
@@ -193,7 +194,7 @@ impl EntryQueue {
 
     /// Stops wanting the first chunk at a priority if it is present by now, or lies past the end.
     /// Returns true if it did.
-    pub(super) fn drop_if_moot(&mut self, priority: Priority) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn drop_if_moot(&mut self, priority: Priority) -> bool {
         let first = self.next_at(priority);
         let is_moot = |chunk: &u64| self.entry.is_present(*chunk) || *chunk >= self.entry.chunk_count();
         let Some(moot) = first.filter(is_moot) else {
@@ -205,7 +206,7 @@ impl EntryQueue {
 
     /// Its version is known now, and with it the true size and the chunks that an earlier mount had
     /// fetched.
-    pub(super) fn settle(&mut self) {
+    pub(in crate::cache::fetch::scheduler) fn settle(&mut self) {
         let count = self.entry.chunk_count();
         self.wants.remove(count..u64::MAX);
         // Their requests end there by themselves; what is left of them must not be wanted again.
@@ -218,7 +219,7 @@ impl EntryQueue {
     }
 
     /// Chunks that a fetch has completed are no longer in flight, and not wanted. Returns them.
-    pub(super) fn pass(&mut self, id: FetchId) -> Range<u64> {
+    pub(in crate::cache::fetch::scheduler) fn pass(&mut self, id: FetchId) -> Range<u64> {
         let entry = Arc::clone(&self.entry);
         let Some(fetch) = self.fetch_mut(id) else { return 0..0 };
         let passed = fetch.chunks.start..fetch.left(&entry).start;
@@ -228,12 +229,12 @@ impl EntryQueue {
     }
 
     /// The priority of a fetch without blocked readers; `None` if nothing else wants it.
-    pub(super) fn base_of(&self, fetch: &RunningFetch) -> Option<Priority> {
+    pub(in crate::cache::fetch::scheduler) fn base_of(&self, fetch: &RunningFetch) -> Option<Priority> {
         self.wants.most_urgent(&fetch.chunks)
     }
 
     /// Returns true if a waiter needs chunks of it and some were lost since the last check.
-    pub(super) fn has_unseen_losses(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn has_unseen_losses(&self) -> bool {
         !self.waiters.is_empty() && self.losses != self.entry.chunk_losses()
     }
 
@@ -241,7 +242,7 @@ impl EntryQueue {
     ///
     /// It can't say that no waiter has everything: chunks also come by other entries of the same file.
     /// Such a waiter is woken by the end of a fetch, or when its wanted chunk turns out to be present.
-    pub(super) fn looks_after_all(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn looks_after_all(&self) -> bool {
         let in_flight: RangeSet<u64> = self.in_flight().collect();
         let is_looked_after = |waiter: &Waiter| {
             let touched = self.entry.chunks_of(&waiter.bytes);
@@ -258,7 +259,7 @@ impl EntryQueue {
 
     /// Wants what its waiters miss. Where a reader is blocked on bytes too far ahead in a fetch, that
     /// fetch is cut short before them.
-    pub(super) fn look_after_waiters(&mut self, split_distance: u64) -> Vec<Action> {
+    pub(in crate::cache::fetch::scheduler) fn look_after_waiters(&mut self, split_distance: u64) -> Vec<Action> {
         let mut cuts = Vec::new();
         let waiters = self.waiters.iter();
         let needs = waiters.map(|waiter| (waiter.bytes.clone(), waiter.priority));
@@ -273,7 +274,7 @@ impl EntryQueue {
 
     /// The waiters that miss nothing any more. While the size is not known, only a waiter that needs no
     /// bytes misses nothing.
-    pub(super) fn satisfied(&mut self) -> Vec<WaiterId> {
+    pub(in crate::cache::fetch::scheduler) fn satisfied(&mut self) -> Vec<WaiterId> {
         let mut satisfied = Vec::new();
         for index in 0..self.waiters.len() {
             let lacking = self.first_lacking(&self.waiters[index].bytes);
@@ -289,7 +290,7 @@ impl EntryQueue {
     }
 
     /// The waiters that miss any of these chunks.
-    pub(super) fn missing_any(&self, chunks: &Range<u64>) -> Vec<WaiterId> {
+    pub(in crate::cache::fetch::scheduler) fn missing_any(&self, chunks: &Range<u64>) -> Vec<WaiterId> {
         let misses = |waiter: &&Waiter| {
             let shared = common(&self.entry.chunks_of(&waiter.bytes), chunks);
             self.entry.next_missing(&shared).is_some()
@@ -298,7 +299,7 @@ impl EntryQueue {
     }
 
     /// What a waiter waits for now.
-    pub(super) fn waits_for(&self, waiter: &Waiter) -> WaitsFor {
+    pub(in crate::cache::fetch::scheduler) fn waits_for(&self, waiter: &Waiter) -> WaitsFor {
         let chunks = self.entry.chunks_of(&waiter.bytes);
         let first = self.entry.next_missing(&chunks).unwrap_or(chunks.start);
         let fetch = self.fetches.iter().find(|fetch| fetch.chunks.contains(&first));
@@ -310,7 +311,7 @@ impl EntryQueue {
     }
 
     /// The blocked readers that wait for something else than at the last look.
-    pub(super) fn take_changed_waits(&mut self) -> Vec<(WaiterId, WaitsFor)> {
+    pub(in crate::cache::fetch::scheduler) fn take_changed_waits(&mut self) -> Vec<(WaiterId, WaitsFor)> {
         let mut changed = Vec::new();
         for index in 0..self.waiters.len() {
             if !self.waiters[index].is_read {
@@ -325,7 +326,7 @@ impl EntryQueue {
         changed
     }
 
-    pub(super) fn remove_waiter(&mut self, id: WaiterId) -> Option<Waiter> {
+    pub(in crate::cache::fetch::scheduler) fn remove_waiter(&mut self, id: WaiterId) -> Option<Waiter> {
         let index = self.waiters.iter().position(|waiter| waiter.id == id)?;
         Some(self.waiters.remove(index))
     }
@@ -369,7 +370,7 @@ impl EntryQueue {
     }
 
     /// Returns true if a reader is blocked on what a fetch has yet to bring.
-    pub(super) fn is_waited_for(&self, fetch: &RunningFetch) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_waited_for(&self, fetch: &RunningFetch) -> bool {
         self.waited_for_end(fetch).is_some()
     }
 
@@ -419,20 +420,25 @@ impl EntryQueue {
     }
 
     /// Moves a stream's window, in bytes, and requests `ask` of it. What leaves the window is withdrawn.
-    pub(super) fn move_window(&mut self, stream: StreamId, keep: &Range<u64>, ask: &Range<u64>) -> Vec<Action> {
+    pub(in crate::cache::fetch::scheduler) fn move_window(
+        &mut self,
+        stream: StreamId,
+        keep: &Range<u64>,
+        ask: &Range<u64>,
+    ) -> Vec<Action> {
         let left = self.windows.move_to(stream, self.entry.chunk.touched(keep));
         self.want(&self.entry.chunk.touched(ask), Priority::High);
         // Most often nothing: a window moves on at its end, and what is behind has come.
         left.iter().flat_map(|chunks| self.leave_window(chunks)).collect()
     }
 
-    pub(super) fn drop_window(&mut self, stream: StreamId) -> Vec<Action> {
+    pub(in crate::cache::fetch::scheduler) fn drop_window(&mut self, stream: StreamId) -> Vec<Action> {
         let left = self.windows.take(stream);
         left.map_or_else(Vec::new, |chunks| self.leave_window(&chunks))
     }
 
     /// Drops the windows of a reader, or of all readers.
-    pub(super) fn drop_windows(&mut self, reader: Option<u64>) -> Vec<Action> {
+    pub(in crate::cache::fetch::scheduler) fn drop_windows(&mut self, reader: Option<u64>) -> Vec<Action> {
         let streams = self.windows.streams_of(reader).into_iter();
         streams.flat_map(|stream| self.drop_window(stream)).collect()
     }
@@ -446,7 +452,11 @@ impl EntryQueue {
     /// Removes one reason to want these chunks: those that no other waiter needs at this priority
     /// are not wanted at it any more. A fetch that only this reason kept in flight ends at the next
     /// chunk edge.
-    pub(super) fn withdraw(&mut self, chunks: &Range<u64>, priority: Priority) -> Vec<Action> {
+    pub(in crate::cache::fetch::scheduler) fn withdraw(
+        &mut self,
+        chunks: &Range<u64>,
+        priority: Priority,
+    ) -> Vec<Action> {
         let mut concerned = Vec::new();
         for run in self.unneeded(chunks, priority) {
             for fetch in &self.fetches {
@@ -476,7 +486,11 @@ impl EntryQueue {
     /// Ends a fetch after the last chunk that is wanted at this priority or a more urgent one, but
     /// not within the chunk that it has begun. Later chunks, wanted less urgently, are no longer in
     /// flight.
-    pub(super) fn cut_to_what_is_wanted(&mut self, id: FetchId, at_least: Priority) -> Option<Action> {
+    pub(in crate::cache::fetch::scheduler) fn cut_to_what_is_wanted(
+        &mut self,
+        id: FetchId,
+        at_least: Priority,
+    ) -> Option<Action> {
         let fetch = self.fetch(id)?;
         let chunk = self.entry.chunk;
         let next_edge = chunk.count(fetch.watermark).max(fetch.chunks.start + 1);

@@ -2,38 +2,39 @@
 //!
 //! It keeps one promise, for every entry: **each chunk that a waiter misses is wanted at its priority,
 //! or in flight.** So a fetch can be taken out at any time: what it has not brought is wanted as before.
-//! Which fetch begins, and which one gives up its slot, is decided in [`super::dispatch`].
+//! Which fetch begins, and which one gives up its slot, is decided in
+//! [`dispatch`](crate::cache::fetch::scheduler::dispatch).
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::action::{Action, FetchId, FetchOrder, Priority, WaiterId, WaitsFor};
-use super::entry_queue::{EntryQueue, Waiter};
-use super::origin_state::OriginNumber;
-use super::queues::{EntryQueueMut, EntryQueues};
 use super::running_fetch::RunningFetch;
 use super::slices::Slices;
-use super::windows::WindowUpdate;
 use crate::cache::entry::cache_entry::{CacheEntry, Settled};
 use crate::cache::error::ReadError;
+use crate::cache::fetch::scheduler::action::{Action, FetchId, FetchOrder, Priority, WaiterId, WaitsFor};
+use crate::cache::fetch::scheduler::entry::entry_queue::{EntryQueue, Waiter};
+use crate::cache::fetch::scheduler::entry::windows::WindowUpdate;
+use crate::cache::fetch::scheduler::origins::origin_state::OriginNumber;
+use crate::cache::fetch::scheduler::origins::queues::{EntryQueueMut, EntryQueues};
 use crate::cache::key::EntryId;
 use crate::origin::{Complaint, Load};
 
 /// Everything wanted, in flight and waited for.
 #[derive(Debug, Default)]
-pub(super) struct FetchTable {
-    pub(super) queues: EntryQueues,
+pub(in crate::cache::fetch::scheduler) struct FetchTable {
+    pub(in crate::cache::fetch::scheduler) queues: EntryQueues,
     /// The entries of all fetches, which are in their queues.
-    pub(super) fetches: HashMap<FetchId, EntryId>,
+    pub(in crate::cache::fetch::scheduler) fetches: HashMap<FetchId, EntryId>,
     /// The entries of all waiters.
-    pub(super) waiters: HashMap<WaiterId, EntryId>,
-    pub(super) actions: Vec<Action>,
+    pub(in crate::cache::fetch::scheduler) waiters: HashMap<WaiterId, EntryId>,
+    pub(in crate::cache::fetch::scheduler) actions: Vec<Action>,
     /// The blocked readers that wait for something else than before, and what for.
-    pub(super) changed_waits: Vec<(WaiterId, WaitsFor)>,
+    pub(in crate::cache::fetch::scheduler) changed_waits: Vec<(WaiterId, WaitsFor)>,
     /// Counts the periods, which are shorter than a second.
-    pub(super) period: u64,
+    pub(in crate::cache::fetch::scheduler) period: u64,
     next_fetch: u64,
     /// Origins to include in the next dispatch, because an entry has changed whose fetches and queue are not at one
     /// origin.
@@ -42,11 +43,15 @@ pub(super) struct FetchTable {
     /// fetch of its own.
     split_distance: u64,
     /// Of a tier that is asked first.
-    pub(super) slices: Option<Slices>,
+    pub(in crate::cache::fetch::scheduler) slices: Option<Slices>,
 }
 
 impl FetchTable {
-    pub(super) fn new(queues: EntryQueues, split_distance: u64, slices: Option<Slices>) -> FetchTable {
+    pub(in crate::cache::fetch::scheduler) fn new(
+        queues: EntryQueues,
+        split_distance: u64,
+        slices: Option<Slices>,
+    ) -> FetchTable {
         FetchTable {
             queues,
             next_fetch: 1,
@@ -56,7 +61,7 @@ impl FetchTable {
         }
     }
 
-    pub(super) fn fetch(&self, id: FetchId) -> Option<(&EntryQueue, &RunningFetch)> {
+    pub(in crate::cache::fetch::scheduler) fn fetch(&self, id: FetchId) -> Option<(&EntryQueue, &RunningFetch)> {
         let queue = self.queues.get(*self.fetches.get(&id)?)?;
         Some((queue, queue.fetch(id)?))
     }
@@ -66,13 +71,16 @@ impl FetchTable {
     }
 
     /// The fetches that have slots of an origin.
-    pub(super) fn fetches_to(&self, origin: OriginNumber) -> impl Iterator<Item = (&EntryQueue, &RunningFetch)> {
+    pub(in crate::cache::fetch::scheduler) fn fetches_to(
+        &self,
+        origin: OriginNumber,
+    ) -> impl Iterator<Item = (&EntryQueue, &RunningFetch)> {
         self.queues.at(origin).fetches().filter_map(|id| self.fetch(id))
     }
 
     /// A fetch failed, perhaps because of too many requests to its origin: the complaint, with the load
     /// of that origin. The fetch itself does not count as served.
-    pub(super) fn complaint(
+    pub(in crate::cache::fetch::scheduler) fn complaint(
         &self,
         failed: FetchId,
         is_said: bool,
@@ -104,8 +112,11 @@ impl FetchTable {
     }
 
     /// Carries out a change of an entry's queue, if it has one.
-    pub(super) fn change<A>(&mut self, id: EntryId, change: impl FnOnce(&mut EntryQueue) -> A)
-    where
+    pub(in crate::cache::fetch::scheduler) fn change<A>(
+        &mut self,
+        id: EntryId,
+        change: impl FnOnce(&mut EntryQueue) -> A,
+    ) where
         A: IntoIterator<Item = Action>,
     {
         if let Some(mut queue) = self.queues.get_mut(id) {
@@ -114,7 +125,11 @@ impl FetchTable {
     }
 
     /// Applies changes to the windows of an entry's streams.
-    pub(super) fn update_windows(&mut self, entry: &Arc<CacheEntry>, window_updates: &[WindowUpdate]) {
+    pub(in crate::cache::fetch::scheduler) fn update_windows(
+        &mut self,
+        entry: &Arc<CacheEntry>,
+        window_updates: &[WindowUpdate],
+    ) {
         for update in window_updates {
             match update {
                 WindowUpdate::Move { stream, keep, ask } => {
@@ -129,7 +144,7 @@ impl FetchTable {
     }
 
     /// Registers a waiter. It is looked after by the next [`Self::look_after_waiters`].
-    pub(super) fn add_waiter(&mut self, entry: &Arc<CacheEntry>, waiter: Waiter) {
+    pub(in crate::cache::fetch::scheduler) fn add_waiter(&mut self, entry: &Arc<CacheEntry>, waiter: Waiter) {
         self.waiters.insert(waiter.id, entry.id);
         self.queues.open(entry).waiters.push(waiter);
     }
@@ -137,7 +152,7 @@ impl FetchTable {
     /// Restores the guarantee that no waiter is forgotten, for every waiter of an entry. Each
     /// missing chunk is in flight and near, or wanted at its priority; a waiter that misses nothing
     /// is woken.
-    pub(super) fn look_after_waiters(&mut self, id: EntryId) {
+    pub(in crate::cache::fetch::scheduler) fn look_after_waiters(&mut self, id: EntryId) {
         // Taken before presence is checked: later losses are seen the next time.
         if let Some(mut queue) = self.queues.get_mut(id) {
             queue.losses = queue.entry.chunk_losses();
@@ -150,12 +165,12 @@ impl FetchTable {
         self.wake_satisfied(id);
     }
 
-    pub(super) fn looks_after_all(&self, id: EntryId) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn looks_after_all(&self, id: EntryId) -> bool {
         self.queues.get(id).is_none_or(EntryQueue::looks_after_all)
     }
 
     /// Wakes the waiters that miss nothing any more.
-    pub(super) fn wake_satisfied(&mut self, id: EntryId) {
+    pub(in crate::cache::fetch::scheduler) fn wake_satisfied(&mut self, id: EntryId) {
         let satisfied = self.queues.get_mut(id).map(|mut queue| queue.satisfied());
         for waiter in satisfied.unwrap_or_default() {
             self.wake(id, waiter, Ok(()));
@@ -163,7 +178,7 @@ impl FetchTable {
     }
 
     /// Ends a wait without its bytes: what only this waiter wanted is not fetched.
-    pub(super) fn fail_waiter(&mut self, id: EntryId, waiter: WaiterId, error: ReadError) {
+    pub(in crate::cache::fetch::scheduler) fn fail_waiter(&mut self, id: EntryId, waiter: WaiterId, error: ReadError) {
         if let Some(gone) = self.wake(id, waiter, Err(error)) {
             self.change(id, |queue| {
                 queue.withdraw(&queue.entry.chunks_of(&gone.bytes), gone.priority)
@@ -180,7 +195,7 @@ impl FetchTable {
     }
 
     /// Fails all waiters of an entry. Nothing of it is wanted or in flight any more.
-    pub(super) fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
+    pub(in crate::cache::fetch::scheduler) fn fail_entry(&mut self, id: EntryId, error: &ReadError) {
         let Some(mut queue) = self.queues.get_mut(id) else {
             return;
         };
@@ -201,7 +216,13 @@ impl FetchTable {
     }
 
     /// Begins a fetch of these chunks of an entry. `is_a_turn`: it is as long as one turn.
-    pub(super) fn begin(&mut self, id: EntryId, chunks: Range<u64>, turn: u64, is_a_turn: bool) {
+    pub(in crate::cache::fetch::scheduler) fn begin(
+        &mut self,
+        id: EntryId,
+        chunks: Range<u64>,
+        turn: u64,
+        is_a_turn: bool,
+    ) {
         let Some(queue) = self.queues.get(id) else { return };
         let (entry, origin, fetch) = (Arc::clone(&queue.entry), queue.origin, FetchId(self.next_fetch));
         self.next_fetch += 1;
@@ -240,7 +261,7 @@ impl FetchTable {
 
     /// Notes which blocked readers of an entry wait for something else than before. Called whenever its fetches, or what
     /// they have yet to bring, have changed.
-    pub(super) fn note_waits(&mut self, id: EntryId) {
+    pub(in crate::cache::fetch::scheduler) fn note_waits(&mut self, id: EntryId) {
         if self.queues.get(id).is_none_or(|queue| queue.waiters.is_empty()) {
             return;
         }
@@ -250,7 +271,11 @@ impl FetchTable {
     }
 
     /// A fetch has received everything up to `offset`. Returns its origin, and whether these are its first bytes.
-    pub(super) fn received(&mut self, id: FetchId, offset: u64) -> Option<(OriginNumber, bool)> {
+    pub(in crate::cache::fetch::scheduler) fn received(
+        &mut self,
+        id: FetchId,
+        offset: u64,
+    ) -> Option<(OriginNumber, bool)> {
         let period = self.period;
         let mut queue = self.queue_of(id)?;
         let running = queue.fetch_mut(id)?;
@@ -262,7 +287,11 @@ impl FetchTable {
 
     /// A fetch has written everything up to `watermark`. Returns its origin, the bytes that it has
     /// brought, and true if these are its first; `None` if it is over.
-    pub(super) fn progress(&mut self, id: FetchId, watermark: u64) -> Option<(OriginNumber, u64, bool)> {
+    pub(in crate::cache::fetch::scheduler) fn progress(
+        &mut self,
+        id: FetchId,
+        watermark: u64,
+    ) -> Option<(OriginNumber, u64, bool)> {
         let period = self.period;
         let mut queue = self.queue_of(id)?;
         let running = queue.fetch_mut(id)?;
@@ -283,7 +312,7 @@ impl FetchTable {
     }
 
     /// Notes that the server of a fetch has answered it, or that its answer was broken off.
-    pub(super) fn note_served(&mut self, id: FetchId, is_served: bool) {
+    pub(in crate::cache::fetch::scheduler) fn note_served(&mut self, id: FetchId, is_served: bool) {
         let period = self.period;
         if let Some(mut queue) = self.queue_of(id)
             && let Some(running) = queue.fetch_mut(id)
@@ -294,7 +323,7 @@ impl FetchTable {
 
     /// A fetch brings its whole file, from byte 0. It takes over everything wanted of the entry, and
     /// the entry's other fetches end. Returns the entry; `None` if the fetch is over.
-    pub(super) fn go_linear(&mut self, fetch: FetchId) -> Option<EntryId> {
+    pub(in crate::cache::fetch::scheduler) fn go_linear(&mut self, fetch: FetchId) -> Option<EntryId> {
         let mut queue = self.queue_of(fetch)?;
         let (id, all) = (queue.entry.id, 0..queue.entry.chunk_count());
         queue.wants.remove_at(all.clone(), Priority::Critical);
@@ -314,7 +343,11 @@ impl FetchTable {
     }
 
     /// A fetch has ended by itself. Returns its entry; `None` if the fetch is over already.
-    pub(super) fn end(&mut self, fetch: FetchId, result: Result<(), ReadError>) -> Option<EntryId> {
+    pub(in crate::cache::fetch::scheduler) fn end(
+        &mut self,
+        fetch: FetchId,
+        result: Result<(), ReadError>,
+    ) -> Option<EntryId> {
         let (queue, ended) = self.fetch(fetch)?;
         let (id, failed_chunks) = (queue.entry.id, ended.left(&queue.entry));
         self.remove(fetch);
@@ -328,7 +361,7 @@ impl FetchTable {
     }
 
     /// A period ends. What the fetches bring is counted by periods.
-    pub(super) fn end_period(&mut self) {
+    pub(in crate::cache::fetch::scheduler) fn end_period(&mut self) {
         self.period += 1;
         for fetch in self.queues.fetches_mut() {
             fetch.marks = [fetch.received, fetch.marks[0], fetch.marks[1]];
@@ -337,7 +370,11 @@ impl FetchTable {
 
     /// Gives a fetch a slot of an origin in place of its previous one, and returns the previous
     /// origin. The entry's wanted chunks move there, too.
-    pub(super) fn move_slot(&mut self, id: FetchId, to: OriginNumber) -> Option<OriginNumber> {
+    pub(in crate::cache::fetch::scheduler) fn move_slot(
+        &mut self,
+        id: FetchId,
+        to: OriginNumber,
+    ) -> Option<OriginNumber> {
         let (period, answers) = (self.period, self.queues.at(to).answers);
         let mut queue = self.queue_of(id)?;
         let fetch = queue.fetch_mut(id).filter(|fetch| fetch.origin != to)?;
@@ -355,7 +392,7 @@ impl FetchTable {
 
     /// Something has changed for an entry. If its fetches have slots of several origins, the next
     /// dispatch includes all of these.
-    pub(super) fn note_slots_elsewhere(&mut self, id: EntryId) {
+    pub(in crate::cache::fetch::scheduler) fn note_slots_elsewhere(&mut self, id: EntryId) {
         if let Some(queue) = self.queues.get(id).filter(|queue| queue.has_moved) {
             self.freed.extend(queue.fetches.iter().map(|fetch| fetch.origin));
         }
@@ -363,21 +400,22 @@ impl FetchTable {
 
     /// Something of an entry is wanted again, because a fetch of this origin brings less. If its bytes come from another
     /// origin now, that one's slots may be free: the current dispatch includes it.
-    pub(super) fn note_wanted_elsewhere(&mut self, id: EntryId, origin: OriginNumber) {
+    pub(in crate::cache::fetch::scheduler) fn note_wanted_elsewhere(&mut self, id: EntryId, origin: OriginNumber) {
         let now_at = self.queues.get(id).map(|queue| queue.origin);
         self.freed.extend(now_at.filter(|now_at| *now_at != origin));
     }
 
     /// The next origin that the current dispatch has to include.
-    pub(super) fn take_freed(&mut self) -> Option<OriginNumber> {
+    pub(in crate::cache::fetch::scheduler) fn take_freed(&mut self) -> Option<OriginNumber> {
         self.freed.pop()
     }
 
     /// Stops wanting the first chunk of an entry at a priority if it is present by now, or lies past the
     /// end. An entry is settled a moment before the scheduler receives
-    /// [`Scheduler::settled`](super::Scheduler::settled). Another entry of the same file, or another
-    /// mount, may have brought the chunk: **this is the last chance to wake a reader that waits for it.**
-    pub(super) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
+    /// [`Scheduler::settled`](crate::cache::fetch::scheduler::Scheduler::settled). Another entry of the
+    /// same file, or another mount, may have brought the chunk: **this is the last chance to wake a
+    /// reader that waits for it.**
+    pub(in crate::cache::fetch::scheduler) fn drop_if_moot(&mut self, id: EntryId, priority: Priority) -> bool {
         let is_moot = self
             .queues
             .get_mut(id)
@@ -392,7 +430,7 @@ impl FetchTable {
     }
 
     /// Stops a fetch. What it has not brought is wanted as before.
-    pub(super) fn preempt(&mut self, id: FetchId) {
+    pub(in crate::cache::fetch::scheduler) fn preempt(&mut self, id: FetchId) {
         let Some(&entry) = self.fetches.get(&id) else { return };
         self.replace(id);
         // Its chunks were not wanted at `Critical`, but readers may be blocked on them.
@@ -403,13 +441,13 @@ impl FetchTable {
     }
 
     /// Stops a fetch whose chunks another is about to bring.
-    pub(super) fn replace(&mut self, id: FetchId) {
+    pub(in crate::cache::fetch::scheduler) fn replace(&mut self, id: FetchId) {
         self.release(id);
         self.actions.push(Action::Stop(id));
     }
 
     /// Forgets a fetch. What it has not brought is wanted as before.
-    pub(super) fn release(&mut self, id: FetchId) {
+    pub(in crate::cache::fetch::scheduler) fn release(&mut self, id: FetchId) {
         if let Some((entry, fetch)) = self.forget(id)
             && let Some(mut queue) = self.queues.get_mut(entry)
         {
@@ -420,7 +458,7 @@ impl FetchTable {
     }
 
     /// Stops all fetches of an entry. What they have not brought is not wanted any more.
-    pub(super) fn stop_all(&mut self, entry: EntryId) {
+    pub(in crate::cache::fetch::scheduler) fn stop_all(&mut self, entry: EntryId) {
         let running = self.queues.get(entry).into_iter().flat_map(|queue| &queue.fetches);
         for fetch in running.map(|fetch| fetch.id).collect::<Vec<_>>() {
             self.remove(fetch);

@@ -37,7 +37,7 @@ const PERIODS_PER_SECOND: f64 = 2.0;
 
 /// The turns at a slot in which an entry's fetches were too slow.
 #[derive(Debug, Default)]
-pub(super) struct Stalls {
+pub(in crate::cache::fetch::scheduler) struct Stalls {
     /// The period until which the entry is set back. **Nothing begins for it until this is cleared.**
     until: Option<u64>,
     /// Number of consecutive turns that brought nothing.
@@ -50,7 +50,7 @@ pub(super) struct Stalls {
 impl Stalls {
     /// Returns true if a fetch of this entry is too slow to keep its slot. `is_throttled`: its own
     /// mount may have slowed it down.
-    pub(super) fn is_stalled(
+    pub(in crate::cache::fetch::scheduler) fn is_stalled(
         &self,
         fetch: &RunningFetch,
         entry: &CacheEntry,
@@ -77,7 +77,12 @@ impl Stalls {
     }
 
     /// Sets the entry back after a turn.
-    pub(super) fn set_back(&mut self, period: u64, has_brought_something: bool, others_were_answered: bool) {
+    pub(in crate::cache::fetch::scheduler) fn set_back(
+        &mut self,
+        period: u64,
+        has_brought_something: bool,
+        others_were_answered: bool,
+    ) {
         let periods = if has_brought_something {
             SLOW_SET_BACK
         } else {
@@ -88,21 +93,21 @@ impl Stalls {
         self.until = Some(period + periods);
     }
 
-    pub(super) fn is_set_back(&self) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_set_back(&self) -> bool {
         self.until.is_some()
     }
 
     /// Returns true if the entry was set back for long enough.
-    pub(super) fn is_over(&self, period: u64) -> bool {
+    pub(in crate::cache::fetch::scheduler) fn is_over(&self, period: u64) -> bool {
         self.until.is_none_or(|until| until <= period)
     }
 
-    pub(super) fn end_set_back(&mut self) {
+    pub(in crate::cache::fetch::scheduler) fn end_set_back(&mut self) {
         self.until = None;
     }
 
     /// A fetch of the entry has brought something.
-    pub(super) fn forget_turns(&mut self) {
+    pub(in crate::cache::fetch::scheduler) fn forget_turns(&mut self) {
         (self.fruitless, self.unanswered) = (0, 0);
     }
 }
