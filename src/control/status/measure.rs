@@ -36,6 +36,10 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
         .unwrap_or_default();
     let (totals, requests) = (totals(control), control.client.requests());
     let all_received = requests.iter().map(|(_, requests)| requests.received_bytes).sum();
+    let tier = control
+        .client
+        .tier_totals()
+        .map(|totals| Tier::of(totals, all_received));
     Status {
         source: control.about.source.clone(),
         kinds: control.about.kinds.iter().map(|&kind| kind.to_owned()).collect(),
@@ -76,12 +80,9 @@ pub(in crate::control) async fn measure(control: &Control, at_once: bool) -> Sta
             .collect(),
         fetching_rate: rate,
         jobs: control.jobs.count(),
-        origins: Origin::all(control.cache.manager().status(), requests),
+        origins: Origin::all(control.cache.manager().status(), requests, tier.as_ref()),
         down: control.tree.servers_down().into_iter().map(Down::from).collect(),
-        tier: control
-            .client
-            .tier_totals()
-            .map(|totals| Tier::of(totals, all_received)),
+        tier,
     }
 }
 

@@ -115,6 +115,13 @@ pub(crate) struct Status {
     pub tier: Option<Tier>,
 }
 
+impl Status {
+    /// The origins, without the nodes of the tier, which are shown apart.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Origin> {
+        self.origins.iter().filter(|origin| !origin.is_tier_node)
+    }
+}
+
 /// A source of a library.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Source {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
+use super::Tier;
 use crate::cache::OriginStatus;
 use crate::stats::RequestTotals;
 
@@ -55,6 +57,9 @@ pub(crate) struct Origin {
     /// Bytes of the bodies of its responses. Only grows.
     #[serde(default)]
     pub received_bytes: u64,
+    /// It is a node of the tier. For people, these are shown apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tier_node: bool,
 }
 
 impl From<OriginStatus> for Origin {
@@ -76,11 +81,19 @@ impl From<OriginStatus> for Origin {
 
 impl Origin {
     /// All origins, ordered by name: those that data was requested of, and those that were asked for anything.
-    pub(super) fn all(of_data: Vec<OriginStatus>, requests: Vec<(crate::http::Origin, RequestTotals)>) -> Vec<Origin> {
+    pub(super) fn all(
+        of_data: Vec<OriginStatus>,
+        requests: Vec<(crate::http::Origin, RequestTotals)>,
+        tier: Option<&Tier>,
+    ) -> Vec<Origin> {
+        let nodes = tier.iter().flat_map(|tier| &tier.nodes);
+        let nodes: Vec<_> = nodes
+            .filter_map(|node| crate::http::Origin::of(&Url::parse(&node.url).ok()?))
+            .collect();
         let named = of_data.into_iter().map(Origin::from);
         let mut all: BTreeMap<String, Origin> = named.map(|origin| (origin.origin.clone(), origin)).collect();
         for (origin, totals) in requests {
-            let name = origin.to_string();
+            let (name, is_tier_node) = (origin.to_string(), nodes.contains(&origin));
             let origin = all.entry(name.clone()).or_insert_with(|| Origin {
                 origin: name,
                 ..Origin::default()
@@ -89,6 +102,7 @@ impl Origin {
             origin.responses = responses.map(|(status, count)| (status.to_string(), count)).collect();
             origin.unanswered_requests = totals.unanswered;
             origin.received_bytes = totals.received_bytes;
+            origin.is_tier_node = is_tier_node;
         }
         all.into_values().collect()
     }

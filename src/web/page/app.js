@@ -231,7 +231,7 @@ function nothing(columns, text) {
 }
 
 function showOrigins(status) {
-  const rows = status.origins.map((origin) => {
+  const rows = status.origins.filter((origin) => !origin.is_tier_node).map((origin) => {
     const fault = status.down.find((server) => server.origin === origin.origin);
     const health = fault ? state(false, 'down', 'for ' + time(fault.seconds) + ': ' + fault.reason) : state(true, 'up');
     const responses = Object.entries(origin.responses).map(([code, number]) => number.toLocaleString('en') + ' × ' + code);

@@ -50,8 +50,7 @@ pub(super) fn of(status: &Status, now: SystemTime) -> String {
     open(&mut block, status);
     programs::add(&mut block, &status.programs);
     status
-        .origins
-        .iter()
+        .servers()
         .for_each(|origin| block.add("servers", &server(origin)));
     if let Some(tier) = &status.tier {
         tier::add(&mut block, tier);

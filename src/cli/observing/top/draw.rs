@@ -58,7 +58,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, look: Look) {
         return;
     };
     let status = &seen.status;
-    let servers = (status.origins.len() as u16 + 1).clamp(FEW_ROWS - 1, 6);
+    let servers = (status.servers().count() as u16 + 1).clamp(FEW_ROWS - 1, 6);
     let tier_rows = status
         .tier
         .as_ref()
@@ -285,7 +285,7 @@ fn fit(text: &str, room: usize) -> String {
 
 fn draw_origins(frame: &mut Frame<'_>, area: Rect, status: &Status, look: Look) {
     let mut lines = vec![heading("SERVERS", area, look)];
-    for origin in &status.origins {
+    for origin in status.servers() {
         let down = status.down.iter().find(|down| down.origin == origin.origin);
         let text = match down {
             Some(down) => format!("{}: DOWN: {}", origin.origin, down.reason),

@@ -4,7 +4,7 @@ use super::*;
 use crate::cli::observing::map::chart::Symbols;
 use crate::cli::observing::status::{busy, tier_name, tier_node};
 use crate::control::protocol::{FileMap, Request, TreePath};
-use crate::control::status::{OpenFile, Process, Status, Tier, TierNode};
+use crate::control::status::{OpenFile, Origin, Process, Status, Tier, TierNode};
 use feed::Seen;
 
 const PLAIN: Look = Look {
@@ -173,6 +173,12 @@ fn tier_shows_its_nodes() {
         ..tier_node(url, unused)
     };
     let mut seen = seen_with(vec![open("films/a film.mkv", 1)]);
+    // It is not among the servers.
+    seen.status.origins.push(Origin {
+        origin: "http://10.0.0.5:8080".into(),
+        is_tier_node: true,
+        ..Origin::default()
+    });
     seen.status.tier = Some(Tier {
         nodes: vec![
             node("http://10.0.0.5:8080", None),
