@@ -36,6 +36,9 @@ const MOST_PATIENCES: u32 = 4;
 const SHORTEST_SIGN: Duration = Duration::from_millis(300);
 const LONGEST_SIGN: Duration = Duration::from_millis(600);
 
+/// A sign that comes later than this is not waited for, not even in the background. The node is asked again.
+const LATEST_SIGN: Duration = Duration::from_secs(5);
+
 /// Asks a node for a sign of life, and returns true if it gives one.
 pub(super) type AskForSign = Arc<dyn Fn() -> Sign + Send + Sync>;
 
@@ -153,7 +156,7 @@ pub(super) fn wake(node: &Arc<Node>, ask: &AskForSign) {
 fn note_sign(node: &Arc<Node>, sign: Sign) {
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        if sign.await {
+        if timeout(LATEST_SIGN, sign).await == Ok(true) {
             node.gave_a_sign();
         }
     });
